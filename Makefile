@@ -1,0 +1,76 @@
+# What people do with a checkout. `make` alone lists it.
+
+PY := .venv/bin/python
+ROWFS := .venv/bin/rowfs
+POOL := pool
+MNT := mnt
+LEVELS := tests/pure tests/store tests/operations tests/mount tests/faults
+
+# A test on the mountpoint itself would hang or fail when its daemon is gone; the kernel's list does neither.
+MOUNTED := grep -qsF " $(realpath .)/$(MNT) fuse.rowfs " /proc/mounts
+
+.NOTPARALLEL:
+.PHONY: help run umount stop test check sanitize format demo bench bench-peers clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## install what is missing, make ./pool if there is none, mount it on ./mnt
+	@tools/setup
+	@[ -e $(POOL) ] || $(ROWFS) init $(POOL)
+	@if $(MOUNTED) && ! stat -f $(MNT) >/dev/null 2>&1; then fusermount3 -uz $(MNT); fi # its daemon was killed
+	@mkdir -p $(MNT)
+	@$(MOUNTED) || $(ROWFS) mount $(POOL) $(MNT)
+	@printf '%s\n' \
+		'./$(POOL) is mounted on ./$(MNT). Now, for instance:' \
+		'' \
+		'  $(ROWFS) create $(MNT)/vm1 20G          # a disk: the file $(MNT)/vm1' \
+		'  $(ROWFS) snapshot $(MNT)/vm1@first      # read-only in $(MNT)/.snapshots/vm1/first' \
+		'  $(ROWFS) clone $(MNT)/vm1@first $(MNT)/vm2' \
+		'  $(ROWFS) list $(MNT)' \
+		'  $(ROWFS) --help' \
+		'  make umount                           # or: $(ROWFS) umount $(MNT)'
+
+umount: ## unmount ./mnt; the pool stays
+	@if $(MOUNTED); then $(ROWFS) umount $(MNT); else echo './$(MNT) is not mounted'; fi
+
+stop: umount ## the same as umount
+
+test: ## run all tests, the cheap levels first (ARGS='-k snapshot' to choose)
+	@tools/setup --test
+	@$(PY) -m pytest $(LEVELS) $(ARGS)
+
+check: ## format, lint, types, import floors, pure tests: under a minute
+	@tools/setup
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) tools/floors.py
+	@$(PY) -m pytest tests/pure $(ARGS)
+
+sanitize: ## test the C extension with ASan and UBSan, in a minute (ARGS=... for pytest)
+	@tools/setup --test
+	@tools/sanitize $(ARGS)
+
+format: ## format the code and mend what ruff can
+	@tools/setup
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+demo: ## play the transcript of README.md for real
+	@tools/setup
+	@$(PY) tools/demo.py $(ARGS)
+
+bench: ## measure and print the figures that docs/ promises
+	@tools/setup --bench
+	@$(PY) tools/bench.py $(ARGS)
+
+bench-peers: ## measure rowfs beside qcow2, a plain file, XFS and btrfs, all in turn (root, 40 GiB)
+	@tools/setup --bench
+	@$(PY) tools/bench_peers.py $(ARGS)
+
+clean: ## remove what make made, .venv included; never the pool
+	@if $(MOUNTED); then echo './$(MNT) is mounted: run make umount first' >&2; exit 1; fi
+	@[ ! -d $(MNT) ] || rmdir $(MNT)
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find rowfs tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Floor 0: words, numbers and codes. Nothing here does I/O."""

@@ -1,0 +1,74 @@
+"""What can go wrong, by when it does. Each class carries the errno a file system answers with.
+
+A message is one line that says what, why and what to do. A broken invariant is an assertion, never one of these.
+"""
+
+from __future__ import annotations
+
+from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EROFS
+
+
+class RowfsError(Exception):
+    """Anything rowfs itself reports. `errno` is what a system call on the mount answers."""
+
+    errno: int = EIO
+
+    def __init__(self, message: str, errno_: int | None = None) -> None:
+        super().__init__(message)
+        if errno_ is not None:
+            self.errno = errno_
+
+
+class UsageError(RowfsError):
+    """Raised when a name, size or option is not one rowfs takes. Nothing was changed."""
+
+    errno: int = EINVAL
+
+
+class NotFoundError(RowfsError):
+    """Raised when a disk or a snapshot of that name is not there."""
+
+    errno: int = ENOENT
+
+
+class ExistsError(RowfsError):
+    """Raised when a name is taken already."""
+
+    errno: int = EEXIST
+
+
+class BusyError(RowfsError):
+    """Raised when a disk or pool is in use by someone the message names."""
+
+    errno: int = EBUSY
+
+
+class ReadOnlyError(RowfsError):
+    """Raised when a snapshot, a read-only mount or a pool that failed would have to change."""
+
+    errno: int = EROFS
+
+
+class NoSpaceError(RowfsError):
+    """Raised when the pool's capacity or its host file system is used up."""
+
+    errno: int = ENOSPC
+
+
+class PoolError(RowfsError):
+    """Raised when a directory cannot be opened as a pool: not one, a newer format, in pieces."""
+
+    errno: int = EINVAL
+
+
+class CorruptionError(RowfsError):
+    """Raised when what is stored cannot be what was written: a checksum or an invariant on disk does not hold."""
+
+    errno: int = EIO
+    logged = False  # a line in the log tells of it already
+
+
+class StorageError(RowfsError):
+    """Raised when the host file system or the block map failed to read or write."""
+
+    errno: int = EIO

@@ -1,0 +1,216 @@
+"""The on-disk format of a pool: its files, the data file's label, the keys and records of the block map.
+
+    POOL/data           sparse file of 4 KiB blocks; block 0 is the label below, the others belong to disks
+    POOL/map/           one LMDB environment with the sub-databases of `TABLES`
+    POOL/lock           held by flock(2) while the pool is open; holds the pid for people to read
+    POOL/control.sock   the daemon's socket
+
+Keys are big-endian, so that LMDB's order is numeric order. Records are JSON objects: readers ignore keys that they do
+not know and give missing ones their default, so a field can be added without a new format version. Ids (disks,
+snapshots, branches, removals) come from one counter and are never used twice.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from rowfs.base.errors import CorruptionError, PoolError, UsageError
+from rowfs.base.names import check_name
+from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, BranchId, Epoch, PageIndex
+
+FORMAT_VERSION = 1
+
+DATA_FILE, MAP_DIR, LOCK_FILE, SOCKET_FILE, LOG_FILE = "data", "map", "lock", "control.sock", "rowfs.log"
+
+# Sub-databases. Key and value of each; all are written by the commit, in one transaction.
+META = "meta"  # "pool" -> PoolRecord
+DISKS = "disks"  # u64 disk id -> DiskRecord
+SNAPSHOTS = "snapshots"  # u64 snapshot id -> SnapshotRecord
+BRANCHES = "branches"  # u64 branch id -> BranchRecord
+PAGES = "pages"  # u32 branch, u32 page, u32 epoch -> base.pagecode
+CHANGES = "changes"  # u32 branch, u32 epoch, u16 group -> 64 bytes, bit n: page 512 * group + n has such a version
+SPACE = "space"  # u32 chunk -> base.bitmap
+PENDING = "pending"  # u8 kind, 3 * u32 -> RemovalRecord (kind 1: removal id, 0, 0), nothing (2: branch, page, epoch)
+TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING)
+
+PAGE_KEY = struct.Struct(">III")
+CHANGE_KEY = struct.Struct(">IIH")
+CHUNK_KEY = struct.Struct(">I")
+ID_KEY = struct.Struct(">Q")
+PENDING_KEY = struct.Struct(">BIII")
+POOL_KEY = b"pool"
+PENDING_REMOVAL, PENDING_REVISIT = 1, 2
+EPOCH_MAX = Epoch(0xFFFFFFFF)
+
+GROUP_PAGES = 512  # 1 GiB of a disk: one bitmap of CHANGES
+GROUP_BYTES = GROUP_PAGES // 8
+
+# What the fields of records may be, where it is less than 64 bits.
+INT64 = (-(1 << 63), (1 << 63) - 1)
+ID, NUMBER = (1, (1 << 32) - 1), (0, (1 << 32) - 1)
+RANGES = (
+    dict.fromkeys(("id", "disk", "branch", "parent", "inode"), ID)
+    | dict.fromkeys(("epoch", "fork", "uid", "gid"), NUMBER)
+    | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "size_bytes": (0, DISK_BYTES_MAX), "capacity_bytes": (0, INT64[1])}
+)
+
+# The label: magic, format version, pool uuid; the rest of the block is zeros.
+LABEL = struct.Struct("<8sI16s")
+LABEL_MAGIC = b"rowfsPL\n"
+assert (PAGE_KEY.size, CHANGE_KEY.size, LABEL.size) == (12, 10, 28)
+
+
+def page_key(branch: BranchId, page: PageIndex, epoch: Epoch) -> bytes:
+    """The key of a page version."""
+    return PAGE_KEY.pack(branch, page, epoch)
+
+
+def pack_label(uuid: bytes) -> bytes:
+    """Block 0 of the data file of the pool with this 16-byte uuid."""
+    return LABEL.pack(LABEL_MAGIC, FORMAT_VERSION, uuid).ljust(BLOCK_BYTES, b"\0")
+
+
+def unpack_label(block: bytes) -> bytes:
+    """The pool uuid in a label. Raises PoolError when it is none, or of a newer format."""
+    if len(block) < LABEL.size:
+        raise PoolError("the data file is too short to be one of rowfs")
+    magic, version, uuid = LABEL.unpack_from(block)
+    if magic != LABEL_MAGIC:
+        raise PoolError("the data file does not begin with the label of a rowfs pool")
+    check_format(version)
+    return bytes(uuid)
+
+
+def check_format(version: int) -> None:
+    """Raises PoolError when this rowfs does not read pools of format `version`."""
+    if version > FORMAT_VERSION:
+        raise PoolError(
+            f"the pool has format {version}, this rowfs knows formats up to {FORMAT_VERSION}: use a newer rowfs"
+        )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Record:
+    """What the records have in common: to JSON and back."""
+
+    def pack(self) -> bytes:
+        """The record as stored. Only the fields of the record class itself, not those of a subclass in memory."""
+        cls = self.record_class()
+        return json.dumps({f.name: getattr(self, f.name) for f in fields(cls)}, separators=(",", ":")).encode()
+
+    @classmethod
+    def record_class(cls) -> type[Record]:
+        """The class that defines the stored fields: the direct child of Record."""
+        return next(c for c in reversed(cls.__mro__) if issubclass(c, Record) and c is not Record)
+
+    @classmethod
+    def unpack(cls, value: bytes | memoryview, **extra: Any) -> Self:
+        """The record stored as `value`. Raises CorruptionError when it is none."""
+        kind = cls.record_class()
+        try:
+            stored = json.loads(bytes(value))
+            known = {name: stored[name] for name in _field_types(kind) if name in stored}
+            for name, item in known.items():
+                _check_field(kind, name, item)
+            return cls(**known, **extra)
+        except (ValueError, TypeError, RecursionError, UsageError) as error:
+            raise CorruptionError(f"a {kind.__name__} cannot be read: {error}") from None
+
+
+_known_types: dict[type[Record], dict[str, str]] = {}
+
+
+def _field_types(kind: type[Record]) -> dict[str, str]:
+    """The fields of a record class and how their types are written."""
+    if kind not in _known_types:
+        _known_types[kind] = {field.name: str(field.type) for field in fields(kind)}
+    return _known_types[kind]
+
+
+def _check_field(kind: type[Record], name: str, item: object) -> None:
+    """Raises ValueError or UsageError unless the engine can count on a field that was read."""
+    wanted = _field_types(kind)[name]
+    if item is None and wanted.endswith("None"):
+        return
+    python_type = str if wanted == "str" else bool if wanted == "bool" else int
+    if type(item) is not python_type:
+        raise ValueError(f"{name} is {item!r:.40}")
+    if isinstance(item, int):
+        least, most = RANGES.get(name, INT64)
+        if not least <= item <= most:
+            raise ValueError(f"{name} is {item}")
+    elif name == "name":
+        check_name(str(item))
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PoolRecord(Record):
+    """The pool as a whole."""
+
+    format: int
+    uuid: str  # 32 hex digits, the same as in the label
+    created_ns: int
+    capacity_bytes: int | None = None  # of the data file; None: what the host file system has
+    next_id: int = 1
+    clean: bool = True  # false while the pool is open for writing
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class DiskRecord(Record):
+    """A disk, or (branch null) the chain of a disk that was deleted."""
+
+    id: int
+    name: str
+    size_bytes: int
+    branch: BranchId | None
+    created_ns: int
+    modified_ns: int
+    inode: int  # an id of its own for each life of the name: a disk made anew is another file
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mapped_blocks: int = 0  # what the head maps
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class SnapshotRecord(Record):
+    """A snapshot: the point (branch, epoch) of a disk's history."""
+
+    id: int
+    disk: int
+    name: str
+    branch: BranchId
+    epoch: Epoch
+    size_bytes: int
+    created_ns: int
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+    kind: str = "user"  # or "rollback": what the disk was before its last rollback
+    consistency: str = "crash"  # or "frozen"
+    description: str = ""
+    referenced_blocks: int = 0  # what it maps
+    written_blocks: int = 0  # owned by versions after the snapshot before it on its branch
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class BranchRecord(Record):
+    """A line of history. `parent` null: it began empty."""
+
+    id: BranchId
+    parent: BranchId | None
+    fork: Epoch  # the epoch of the parent at which it begins; 0 without a parent
+    epoch: Epoch  # the current epoch
+    written_blocks: int = 0  # owned by versions after the last snapshot
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RemovalRecord(Record):
+    """A point that nothing names any more and whose blocks are not all freed yet."""
+
+    id: int
+    branch: BranchId
+    epoch: Epoch  # EPOCH_MAX: the head

@@ -1,0 +1,47 @@
+"""What disks and snapshots may be called, and the name a snapshot gets when nobody gave it one."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Container
+from datetime import datetime
+
+from rowfs.base.errors import UsageError
+
+NAME_BYTES_MAX = 255  # NAME_MAX of Linux: a name is one component of a path
+SNAPSHOTS_DIR = ".snapshots"
+BEFORE_ROLLBACK = "before-rollback"
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """`name`, if a disk or snapshot may have it. Raises UsageError otherwise (ENAMETOOLONG when it is too long)."""
+    try:
+        size = len(name.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        raise UsageError(f"{name!r} cannot be a {what}: it stands for no bytes") from None
+    if size == 0:
+        raise UsageError(f"a {what} cannot be empty")
+    if size > NAME_BYTES_MAX:
+        raise UsageError(f"a {what} has at most {NAME_BYTES_MAX} bytes, this one has {size}", errno.ENAMETOOLONG)
+    for bad, shown in (("/", "/"), ("@", "@"), ("\0", "NUL")):
+        if bad in name:
+            raise UsageError(f"{name!r} cannot be a {what}: it must not contain {shown}")
+    if name.startswith("."):
+        raise UsageError(f"{name!r} cannot be a {what}: it must not start with a dot")
+    return name
+
+
+def default_snapshot_name(disk: str, now: datetime, taken: Container[str]) -> str:
+    """`disk` and the local date and time, as in vm1-20261120-142501; a number behind it when that is in `taken`.
+
+    A disk name so long that the whole would not fit is cut at a character.
+    """
+    stamp = now.strftime("-%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        tail = stamp if number == 1 else f"{stamp}-{number}"
+        room = NAME_BYTES_MAX - len(tail)
+        name = disk.encode(errors="surrogateescape")[:room].decode(errors="ignore") + tail
+        if name not in taken:
+            return name
+        number += 1

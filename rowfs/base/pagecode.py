@@ -1,0 +1,146 @@
+"""How a page version lies in the block map: 512 addresses and an owned bit for each, run-length coded.
+
+    u8   codec        1: runs, 2: plain
+    u32  checksum     CRC-32 (zlib) of the version's key and of what follows
+    runs:   n * u16   bits 0-8 slots in the run less one, bit 9 owned, bit 10 mapped (else a run of holes)
+            m * u48   first address of each mapped run
+            n is not stored: the runs cover 512 slots exactly
+    plain:  512 * u48 addresses, HOLE (0) where there is none
+            64 bytes  owned bits, slot 0 in the lowest bit of the first byte
+
+Integers are little-endian. A sequentially written page is 5 + 2 + 6 = 13 bytes. Runs grow by 8 bytes each; past 391 of
+them plain is smaller, so a value never exceeds 3,141 bytes and fits one LMDB overflow page of 4 KiB (16 of them
+header). The checksum covers the key, so that a version found under another's key is seen.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+
+import numpy as np
+
+from rowfs.base.errors import CorruptionError
+from rowfs.base.units import HOLE, PAGE_BLOCKS
+
+CODEC_RUNS, CODEC_PLAIN = 1, 2
+ADDRESS_BYTES = 6
+ADDRESS_MASK = (1 << 8 * ADDRESS_BYTES) - 1
+HEADER = struct.Struct("<BI")
+assert HEADER.size == 5
+PLAIN_BYTES = PAGE_BLOCKS * ADDRESS_BYTES + PAGE_BLOCKS // 8
+RUNS_MAX = PLAIN_BYTES // (2 + ADDRESS_BYTES)
+FEW_RUNS = 4  # up to here a loop is faster than numpy
+OWNED_BIT, MAPPED_BIT, COUNT_MASK = 1 << 9, 1 << 10, PAGE_BLOCKS - 1
+
+_SLOTS = np.arange(PAGE_BLOCKS, dtype=np.int64)
+
+
+def encode(key: bytes, addresses: array[int], owned: bytearray) -> bytes:
+    """The value that stores a page version under `key`. `addresses` has 512 items, `owned` 512 bytes of 0 or 1."""
+    places = np.frombuffer(addresses, np.int64)
+    owns = np.frombuffer(owned, np.uint8) != 0
+    mapped = places != HOLE
+    # A slot goes on with the run before it if it is as much owned and mapped, and mapped to the next address.
+    begins = np.ones(PAGE_BLOCKS, bool)
+    np.not_equal(places[1:] - places[:-1], mapped[1:], out=begins[1:])
+    begins[1:] |= mapped[1:] != mapped[:-1]
+    begins[1:] |= owns[1:] != owns[:-1]
+    starts = begins.nonzero()[0]
+    if len(starts) > RUNS_MAX:
+        codec, body = CODEC_PLAIN, _pack_addresses(places) + np.packbits(owns, bitorder="little").tobytes()
+    else:
+        codec, body = CODEC_RUNS, _encode_runs(places, owns, mapped, starts)
+    return HEADER.pack(codec, zlib.crc32(body, zlib.crc32(key))) + body
+
+
+def decode(key: bytes, value: bytes | memoryview) -> tuple[array[int], bytearray]:
+    """The addresses and owned flags of a page version, as `encode` took them.
+
+    Raises CorruptionError when `value` is not what was stored under `key`.
+    """
+    if len(value) < HEADER.size:
+        raise CorruptionError("a page version is shorter than its header")
+    codec, checksum = HEADER.unpack_from(value)
+    body = bytes(value[HEADER.size :])
+    if zlib.crc32(body, zlib.crc32(key)) != checksum:
+        raise CorruptionError("a page version does not match its checksum")
+    if codec == CODEC_RUNS:
+        places, owns = _decode_runs(body)
+    elif codec == CODEC_PLAIN and len(body) == PLAIN_BYTES:
+        places = _unpack_addresses(body[: PAGE_BLOCKS * ADDRESS_BYTES])
+        owns = np.unpackbits(np.frombuffer(body, np.uint8, offset=PAGE_BLOCKS * ADDRESS_BYTES), bitorder="little")
+    else:
+        raise CorruptionError(f"a page version has codec {codec}, which this rowfs does not know")
+    return array("q", places.tobytes()), bytearray(owns.tobytes())
+
+
+def _encode_runs(places: np.ndarray, owns: np.ndarray, mapped: np.ndarray, starts: np.ndarray) -> bytes:
+    heads = np.empty(len(starts), np.int64)  # first of all how many slots, less one
+    heads[:-1] = starts[1:]
+    heads[-1] = PAGE_BLOCKS
+    heads -= starts
+    heads -= 1
+    run_mapped = mapped[starts]
+    heads |= owns[starts] * OWNED_BIT
+    heads |= run_mapped * MAPPED_BIT
+    return heads.astype("<u2").tobytes() + _pack_addresses(places[starts[run_mapped]])
+
+
+def _decode_runs(body: bytes) -> tuple[np.ndarray, np.ndarray]:
+    if len(body) <= FEW_RUNS * (2 + ADDRESS_BYTES):
+        return _decode_few_runs(body)
+    # n heads and m addresses share the body: read heads until they cover the page.
+    heads = np.frombuffer(body, "<u2", min(len(body) // 2, PAGE_BLOCKS))
+    counts = (heads & COUNT_MASK) + 1
+    ends = counts.cumsum(dtype=np.int64)
+    number = int(ends.searchsorted(PAGE_BLOCKS)) + 1
+    heads, counts, ends = heads[:number], counts[:number], ends[:number]
+    mapped = (heads & MAPPED_BIT) != 0
+    packed = body[number * 2 :]
+    if ends[-1] != PAGE_BLOCKS or len(packed) != int(np.count_nonzero(mapped)) * ADDRESS_BYTES:
+        raise CorruptionError("the runs of a page version do not cover the page")
+    bases = np.zeros(number, np.int64)
+    bases[mapped] = _unpack_addresses(packed) - (ends - counts)[mapped]
+    slots = heads.repeat(counts)  # each slot's head
+    places = bases.repeat(counts)
+    places += _SLOTS
+    places *= (slots & MAPPED_BIT) != 0
+    return places, ((slots & OWNED_BIT) != 0).view(np.uint8)
+
+
+def _decode_few_runs(body: bytes) -> tuple[np.ndarray, np.ndarray]:
+    # The same as below without numpy's cost of each call: most pages were written in sequence.
+    heads = []
+    covered = at = 0
+    while covered < PAGE_BLOCKS and at + 2 <= len(body):
+        heads.append(int.from_bytes(body[at : at + 2], "little"))
+        covered += (heads[-1] & COUNT_MASK) + 1
+        at += 2
+    if covered != PAGE_BLOCKS or len(body) - at != sum(1 for head in heads if head & MAPPED_BIT) * ADDRESS_BYTES:
+        raise CorruptionError("the runs of a page version do not cover the page")
+    places, owns = np.zeros(PAGE_BLOCKS, np.int64), np.zeros(PAGE_BLOCKS, np.uint8)
+    slot = 0
+    for head in heads:
+        end = slot + (head & COUNT_MASK) + 1
+        if head & MAPPED_BIT:
+            first = int.from_bytes(body[at : at + ADDRESS_BYTES], "little")
+            places[slot:end] = _SLOTS[: end - slot] + first
+            at += ADDRESS_BYTES
+        if head & OWNED_BIT:
+            owns[slot:end] = 1
+        slot = end
+    return places, owns
+
+
+def _pack_addresses(places: np.ndarray) -> bytes:
+    wide = np.ascontiguousarray(places, "<i8").view(np.uint8).reshape(-1, 8)
+    return wide[:, :ADDRESS_BYTES].tobytes()
+
+
+def _unpack_addresses(packed: bytes) -> np.ndarray:
+    # Eight bytes at each sixth, and the two that belong to the next address cleared.
+    eight = np.ndarray((len(packed) // ADDRESS_BYTES,), "<i8", packed + bytes(8 - ADDRESS_BYTES), 0, (ADDRESS_BYTES,))
+    addresses: np.ndarray = eight & ADDRESS_MASK
+    return addresses

@@ -1,0 +1,113 @@
+"""`delete`: disks, snapshots, ranges of snapshots, chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from rowfs.base.units import format_size
+from rowfs.cli.addresses import Address, need_disk
+from rowfs.cli.mounts import Mount
+from rowfs.cli.output import count, say, say_json
+from rowfs.cli.params import ADDRESS, json_option
+from rowfs.cli.ranges import may_be_several, split_specs
+from rowfs.cli.session import ask, snapshot_names
+
+NAMES_SHOWN_MAX = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """One deletion to ask the daemon for. `kept`: how many snapshots the disk leaves behind."""
+
+    mount: Mount
+    disk: str
+    params: dict[str, Any]
+    kept: int = 0
+
+
+@click.command()
+@click.argument("addresses", type=ADDRESS, metavar="ADDRESS...", nargs=-1, required=True)
+@click.option(
+    "--snapshots",
+    type=click.Choice(["keep", "delete"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of the snapshots of a deleted disk.",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would go and what would come back.")
+@click.option("--force", is_flag=True, help="Delete a disk although it is attached to a loop device.")
+@click.option("--wait", is_flag=True, help="Return when what was freed can be used again.")
+@json_option
+def delete(
+    addresses: tuple[Address, ...], snapshots: str, dry_run: bool, force: bool, wait: bool, as_json: bool
+) -> None:
+    """Delete disks and snapshots.
+
+    No other snapshot, clone or disk is changed by it. A name is gone at once, and what only it held is freed in the
+    background. Behind an @ may stand a range by place in the chain (either end may be left out) or a list.
+
+    A deleted disk leaves its snapshots behind, and disks can be cloned from them. The path .snapshots/DISK names them
+    all.
+
+    \b
+    Examples:
+      rowfs delete /mnt/rowfs/vm1@before
+      rowfs delete --dry-run /mnt/rowfs/vm1@monday..friday
+      rowfs delete /mnt/rowfs/vm1@a,b,c
+      rowfs delete /mnt/rowfs/vm1 --snapshots delete
+      rowfs delete /mnt/rowfs/.snapshots/vm1
+    """
+    requests = [_request(address, snapshots == "delete") for address in addresses]
+    answers = []
+    for request in requests:
+        params = request.params | {"dry_run": dry_run or None, "force": force or None, "wait": wait or None}
+        answers.append(ask(request.mount, "delete", disk=request.disk, **params))
+        if not as_json:
+            _say_deleted(request, answers[-1], dry_run, wait)
+    if as_json:
+        say_json(answers)
+
+
+def _request(address: Address, with_snapshots: bool) -> Request:
+    """What to ask for when `address` shall go."""
+    mount, disk = address.mount, address.disk
+    if disk is not None and address.chain:
+        return Request(mount, disk, {"all_snapshots": True, "keep_disk": True})
+    if disk is not None and address.snapshot is not None:
+        return Request(mount, disk, {"snapshots": _specs(address, disk, address.snapshot)})
+    disk = need_disk(address)
+    if with_snapshots:
+        return Request(mount, disk, {"all_snapshots": True})
+    return Request(mount, disk, {}, kept=len(snapshot_names(mount, disk)))
+
+
+def _specs(address: Address, disk: str, text: str) -> list[str]:
+    if address.exact:
+        return [text]
+    names = snapshot_names(address.mount, disk) if may_be_several(text) else []
+    return split_specs(text, names)
+
+
+def _say_deleted(request: Request, answer: dict[str, Any], dry_run: bool, wait: bool) -> None:
+    disk = Address("", request.mount, request.disk)
+    what = [disk.shown()] if answer["disk"] else []
+    what += _snapshots_shown(disk, answer["snapshots"])
+    freed = format_size(answer["freed_bytes"])
+    if dry_run:
+        say(f"{', '.join(what)}: would be deleted, {freed} would come back")
+    else:
+        say(f"{', '.join(what)}: deleted, {freed} {'came' if wait else 'comes'} back")
+    if request.kept:
+        where = f"{request.mount.mountpoint.rstrip('/')}/.snapshots/{request.disk}"
+        stay = "would stay" if dry_run else "stays" if request.kept == 1 else "stay"
+        say(f"{count(request.kept, 'snapshot')} {stay} in {where} (delete that, or use --snapshots delete)")
+
+
+def _snapshots_shown(disk: Address, names: list[str]) -> list[str]:
+    """The addresses of the deleted snapshots, or how many when that would be a long list."""
+    if len(names) > NAMES_SHOWN_MAX:
+        return [f"{count(len(names), 'snapshot')} of {disk.shown()} ({names[0]} to {names[-1]})"]
+    return [f"{disk.shown()}@{name}" for name in names]

@@ -1,0 +1,84 @@
+"""`diff`: which ranges differ between two points of a disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rowfs.base.errors import UsageError
+from rowfs.base.units import format_size
+from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
+from rowfs.cli.output import count, say, say_json
+from rowfs.cli.params import ADDRESS, json_option
+from rowfs.cli.ranges import may_be_several, split_range
+from rowfs.cli.session import ask, snapshot_names
+
+OFFSET_WIDTH = 14  # the digits of 16 TiB
+
+
+@click.command()
+@click.argument("earlier", type=ADDRESS, metavar="PATH/DISK[@A]")
+@click.argument("later", type=ADDRESS, metavar="[PATH/DISK[@B]]", required=False)
+@json_option
+def diff(earlier: Address, later: Address | None, as_json: bool) -> None:
+    """Show what changed on a disk between two snapshots.
+
+    Without a second address: until now. Of a disk without a snapshot: all of it that is not zero. Ranges are in
+    bytes, in order, and come from the block map: no data is read.
+
+    \b
+    Examples:
+      rowfs diff /mnt/rowfs/vm1@monday
+      rowfs diff /mnt/rowfs/vm1@monday /mnt/rowfs/vm1@tuesday
+      rowfs diff /mnt/rowfs/vm1@monday..tuesday
+    """
+    disk, first, last = _points(earlier, later)
+    ranges = RangePrinter(as_json)
+    answer = ask(earlier.mount, "diff", on_parts=ranges.add, disk=disk, from_snapshot=first, to_snapshot=last)
+    if as_json:
+        say_json({"ranges": ranges.collected, **answer})
+    else:
+        say(f"{format_size(answer['changed_bytes'])} changed in {count(ranges.number, 'range')}")
+
+
+class RangePrinter:
+    """Prints ranges as they arrive (there may be millions), or collects them for JSON."""
+
+    def __init__(self, collect: bool) -> None:
+        self.collected: list[Any] = []
+        self.number = 0
+        self._collect = collect
+
+    def add(self, ranges: list[Any]) -> None:
+        """Takes the next `ranges`: offset, length and kind of each."""
+        if self._collect:
+            self.collected += ranges
+            return
+        if not ranges:
+            return
+        if self.number == 0:
+            say(f"{'OFFSET':>{OFFSET_WIDTH}}  {'LENGTH':>{OFFSET_WIDTH}}  KIND")
+        self.number += len(ranges)
+        say("\n".join(f"{offset:>{OFFSET_WIDTH}}  {length:>{OFFSET_WIDTH}}  {kind}" for offset, length, kind in ranges))
+
+
+def _points(earlier: Address, later: Address | None) -> tuple[str, str | None, str | None]:
+    """The disk, and the snapshots to compare; None for nothing before the first, and for the disk as it is now."""
+    if later is None:
+        return _one_address(earlier)
+    need_same_mount(earlier, later)
+    disk, first = need_snapshot(earlier)
+    other, last = need_snapshot(later) if later.snapshot is not None else (need_disk(later), None)
+    if other != disk:
+        raise UsageError(f"both have to be of one disk: {earlier.text!r} is of {disk!r}, {later.text!r} of {other!r}")
+    return disk, first, last
+
+
+def _one_address(address: Address) -> tuple[str, str | None, str | None]:
+    if address.snapshot is None:
+        return need_disk(address), None, None
+    if address.exact or not may_be_several(address.snapshot):
+        return *need_snapshot(address), None
+    assert address.disk is not None
+    return address.disk, *split_range(address.snapshot, snapshot_names(address.mount, address.disk))

@@ -1,0 +1,119 @@
+"""`create`, `resize`, `rename`."""
+
+from __future__ import annotations
+
+import click
+
+from rowfs.base.errors import UsageError
+from rowfs.base.names import check_name
+from rowfs.base.units import check_disk_size, format_size, parse_size
+from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
+from rowfs.cli.output import say, say_json
+from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, DASHED_SIZES, SIZE, find_address, json_option
+from rowfs.cli.session import ask, list_disk
+
+
+@click.command(context_settings=DASHED_SIZES)
+@click.argument("address", type=ADDRESS, metavar="PATH/DISK")
+@click.argument("size", type=SIZE)
+@json_option
+def create(address: Address, size: int, as_json: bool) -> None:
+    """Create an empty disk of SIZE.
+
+    It takes no space until it is written. The same as truncate -s SIZE PATH/DISK.
+
+    \b
+    Examples:
+      rowfs create /mnt/rowfs/vm1 20G
+      cd /mnt/rowfs && rowfs create vm2 1.5T
+    """
+    made = ask(address.mount, "create", disk=need_disk(address), size_bytes=check_disk_size(size))
+    if as_json:
+        say_json(made)
+    else:
+        say(f"{address.shown()}: created, {format_size(made['size_bytes'])}")
+
+
+@click.command(context_settings=DASHED_SIZES)
+@click.argument("address", type=ADDRESS, metavar="PATH/DISK")
+@click.argument("size", metavar="[+|-]SIZE")
+@json_option
+def resize(address: Address, size: str, as_json: bool) -> None:
+    """Change the size of a disk.
+
+    With + or - in front, SIZE is how much to add or take away. What lies past a smaller size is gone from the disk;
+    its snapshots keep their own size and what they hold.
+
+    \b
+    Examples:
+      rowfs resize /mnt/rowfs/vm1 30G
+      rowfs resize /mnt/rowfs/vm1 +10G
+    """
+    disk = need_disk(address)
+    size_bytes = check_disk_size(_new_size(address, disk, size))
+    resized = ask(address.mount, "resize", disk=disk, size_bytes=size_bytes)
+    if as_json:
+        say_json(resized)
+    else:
+        say(f"{address.shown()}: resized to {format_size(resized['size_bytes'])}")
+
+
+def _new_size(address: Address, disk: str, size: str) -> int:
+    if not size.startswith(("+", "-")):
+        return parse_size(size)
+    change = parse_size(size[1:])
+    before: int = list_disk(address.mount, disk)["size_bytes"]
+    after = before - change if size.startswith("-") else before + change
+    if after < 0:
+        raise UsageError(f"{disk!r} has only {format_size(before)}: it cannot lose {format_size(change)}")
+    return after
+
+
+@click.command()
+@click.argument("old", type=ADDRESS)
+@click.argument("new", type=ADDRESS_TEXT)
+@json_option
+def rename(old: Address, new: str, as_json: bool) -> None:
+    """Rename a disk, or a snapshot within its chain.
+
+    NEW is a path on the same mount, or a bare name. Whoever has the disk open keeps it.
+
+    \b
+    Examples:
+      rowfs rename /mnt/rowfs/vm1 /mnt/rowfs/web
+      rowfs rename /mnt/rowfs/vm1@before @before-upgrade
+    """
+    target = _renamed_snapshot(old, new) if old.snapshot is not None else _renamed_disk(old, new)
+    answer = ask(old.mount, "rename", disk=old.disk, snapshot=old.snapshot, to=target.snapshot or target.disk)
+    if as_json:
+        say_json(answer)
+    else:
+        say(f"{old.shown()}: is now {target.shown()}")
+
+
+def _renamed_disk(old: Address, new: str) -> Address:
+    need_disk(old)
+    target = find_target(old, new)
+    need_disk(target)
+    return target
+
+
+def _renamed_snapshot(old: Address, new: str) -> Address:
+    """Where `new` is only a name, it is one in the chain of `old`."""
+    disk, _ = need_snapshot(old)
+    if "/" not in new and (new.startswith("@") or "@" not in new):
+        return Address(new, old.mount, disk, check_name(new.removeprefix("@"), "snapshot name"))
+    target = find_address(new)
+    need_same_mount(old, target)
+    if need_snapshot(target)[0] != disk:
+        raise UsageError(f"a snapshot stays with its disk {disk!r}: {new!r} would be one of another")
+    return target
+
+
+def find_target(source: Address, text: str) -> Address:
+    """The address of a new disk on the mount of `source`: `text` is a path, or just the disk's name."""
+    if "/" not in text:
+        return source.sibling(text)
+    target = find_address(text)
+    need_same_mount(source, target)
+    return target

@@ -1,0 +1,179 @@
+"""`export`: a snapshot as a sparse raw file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import click
+
+from rowfs.base.errors import ExistsError, NotFoundError, RowfsError, StorageError, UsageError
+from rowfs.base.names import SNAPSHOTS_DIR
+from rowfs.base.units import format_size
+from rowfs.cli.addresses import Address, need_disk, need_snapshot
+from rowfs.cli.mounts import Mount
+from rowfs.cli.output import say, say_json
+from rowfs.cli.params import ADDRESS, FILE, json_option
+from rowfs.cli.progress import Progress
+from rowfs.cli.session import ask
+from rowfs.cli.signals import ended_in_order, interrupts_later
+from rowfs.cli.sparse import copy_sparse, stream_out
+
+STDOUT = "-"
+TEMPORARY_NAME_CHARS = 60  # of FILE's name, so that with what is added it is never too long, whatever the alphabet
+
+
+@click.command()
+@click.argument("address", type=ADDRESS, metavar="PATH/DISK[@NAME]")
+@click.argument("file", type=FILE)
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
+def export(address: Address, file: str, force: bool, as_json: bool) -> None:
+    """Write a snapshot to FILE as a sparse raw image.
+
+    Holes stay holes. FILE appears when it is complete; a failed export leaves nothing. With - as FILE everything goes
+    to stdout, holes as zeros. Without @NAME the disk is exported as it is now, through a snapshot that is deleted
+    afterwards.
+
+    \b
+    Examples:
+      rowfs export /mnt/rowfs/vm1@before vm1.img
+      rowfs export /mnt/rowfs/vm1 - | zstd > vm1.img.zst
+    """
+    _check_target(file, force, as_json)
+    with ended_in_order(), _exported_snapshot(address) as (disk, snapshot):
+        source = _find_source(address.mount, disk, snapshot)
+        if file == STDOUT:
+            _write_stdout(source)
+        else:
+            _write_file(source, os.path.realpath(file))
+    if as_json:
+        say_json({"file": file, "size_bytes": source.size_bytes, "mapped_bytes": source.mapped_bytes})
+    elif file != STDOUT:
+        say(f"{file}: {format_size(source.size_bytes)}, of it {format_size(source.mapped_bytes)} data")
+
+
+@dataclass
+class Source:
+    """What is exported: the snapshot's file, and where in it there is data."""
+
+    path: str
+    size_bytes: int
+    mapped_bytes: int
+    extents: list[list[int]]
+
+    def open(self) -> BinaryIO:
+        """The snapshot's file, read without a buffer: the pieces asked for are large. Raises StorageError."""
+        try:
+            return open(self.path, "rb", buffering=0)
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}", error.errno) from error
+
+
+def _check_target(file: str, force: bool, as_json: bool) -> None:
+    """Refuses what would be noticed only after a long copy. Raises UsageError, ExistsError."""
+    if file == STDOUT:
+        if as_json:
+            raise UsageError("--json and a FILE of - both want stdout: leave one out")
+        if sys.stdout.isatty():
+            raise UsageError("a disk image is nothing for a terminal: redirect stdout, or name a FILE")
+        return
+    directory = os.path.dirname(os.path.realpath(file))
+    if not os.path.isdir(directory):
+        raise NotFoundError(f"{directory} is no directory: make it, or name a FILE elsewhere")
+    if os.path.lexists(file):
+        if not force:
+            raise ExistsError(f"{file} is there already: --force replaces it")
+        if not os.path.isfile(file):
+            raise UsageError(f"{file} is no regular file: write to it with rowfs export ADDRESS - > {file}")
+
+
+@contextmanager
+def _exported_snapshot(address: Address) -> Iterator[tuple[str, str]]:
+    """Disk and snapshot to read: the one that `address` names, or one that exists only during the block."""
+    if address.snapshot is not None:
+        yield need_snapshot(address)
+        return
+    disk = need_disk(address)
+    name = f"export-{secrets.token_hex(4)}"
+    with ExitStack() as afterwards:
+        with interrupts_later():  # else it might be taken after all, and nobody would know
+            ask(address.mount, "snapshot", disk=disk, snapshot=name, description="rowfs export is reading it")
+            afterwards.callback(_delete_temporary, address.mount, disk, name)
+        yield disk, name
+
+
+def _delete_temporary(mount: Mount, disk: str, name: str) -> None:
+    """Deletes the export's own snapshot. Says so when that fails: it is the user's to delete then."""
+    try:
+        with interrupts_later():
+            ask(mount, "delete", disk=disk, snapshots=[name])
+    except RowfsError as error:
+        if error.errno != errno.ENOENT:  # somebody was faster
+            left = Address("", mount, disk, name).shown()
+            click.echo(f"rowfs: {left} is left over, delete it: {error}", err=True)
+
+
+def _find_source(mount: Mount, disk: str, snapshot: str) -> Source:
+    extents: list[list[int]] = []
+    answer: dict[str, Any] = ask(mount, "extents", on_parts=extents.extend, disk=disk, snapshot=snapshot)
+    path = os.path.join(mount.mountpoint, SNAPSHOTS_DIR, disk, snapshot)
+    return Source(path, answer["size_bytes"], answer["mapped_bytes"], extents)
+
+
+class CopyProgress:
+    """Called with the length of each piece that was copied: adds them up and shows the sum."""
+
+    def __init__(self, source: Source, shown: Progress) -> None:
+        self._total_bytes = sum(length for _, length in source.extents)
+        self._done_bytes = 0
+        self._shown = shown
+
+    def __call__(self, length: int) -> None:
+        self._done_bytes += length
+        self._shown(self._done_bytes, self._total_bytes, f"exporting {format_size(self._total_bytes)}")
+
+
+def _write_stdout(source: Source) -> None:
+    with source.open() as file, Progress() as shown:
+        stream_out(file, source.extents, sys.stdout.buffer, source.size_bytes, CopyProgress(source, shown))
+
+
+def _write_file(source: Source, path: str) -> None:
+    """Fills a file beside `path` and gives it that name when all of it is on disk: no half image is ever seen."""
+    directory, name = os.path.split(path)
+    # No dot in front: on another rowfs mount, too, this has to be a name that a disk may have.
+    temporary = os.path.join(directory, f"{name[:TEMPORARY_NAME_CHARS]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as target:
+            _fill(source, target)
+        os.rename(temporary, path)
+        _sync_directory(directory)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}", error.errno) from error
+    finally:
+        with suppress(FileNotFoundError):  # as it should be: it has its own name by now
+            os.unlink(temporary)
+
+
+def _fill(source: Source, target: BinaryIO) -> None:
+    """Copies `source` into the empty file `target`, and on to the disk it lies on."""
+    with source.open() as file, Progress() as shown:
+        copy_sparse(file, source.extents, target, source.size_bytes, CopyProgress(source, shown))
+    os.fsync(target.fileno())
+
+
+def _sync_directory(directory: str) -> None:
+    """Makes the new name durable, where the file system can."""
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)

@@ -1,0 +1,100 @@
+"""`info`: what is known of a mount, a disk or a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rowfs.base.units import format_size
+from rowfs.cli.addresses import Address, need_snapshot
+from rowfs.cli.output import attached_shown, count, local_time, printable, say_fields, say_json, size_or_nothing
+from rowfs.cli.params import ADDRESS, json_option, only_mount
+from rowfs.cli.session import ask, find_snapshot, list_disk
+
+
+@click.command()
+@click.argument("address", type=ADDRESS, metavar="[PATH]", required=False)
+@json_option
+def info(address: Address | None, as_json: bool) -> None:
+    """Show what is known of a mount, a disk or a snapshot.
+
+    PATH is any of them, or the directory of a mounted pool. Without it: the rowfs mount, if there is only one.
+
+    \b
+    Examples:
+      rowfs info
+      rowfs info /mnt/rowfs/vm1
+      rowfs info /mnt/rowfs/vm1@before --json
+    """
+    address = address or only_mount()
+    found, fields = _described(address)
+    if as_json:
+        say_json(found)
+    else:
+        say_fields(fields)
+
+
+def _described(address: Address) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The object at `address`, and its fields for people."""
+    if address.disk is None:
+        found = dict(ask(address.mount, "info"))
+        return found, _mount_fields(found)
+    named_snapshot = address.snapshot is not None
+    disk = list_disk(address.mount, address.disk, figures=named_snapshot, trimmed=not named_snapshot)
+    if address.snapshot is None:
+        return disk, _disk_fields(disk)
+    snapshot = find_snapshot(disk, need_snapshot(address)[1])
+    return snapshot, _snapshot_fields(snapshot)
+
+
+def _mount_fields(info: dict[str, Any]) -> list[tuple[str, str]]:
+    used, free = format_size(info["used_bytes"]), size_or_nothing(info.get("free_bytes"))
+    return [
+        ("pool", printable(info["pool"])),
+        ("mounted on", printable(info["mountpoint"])),
+        ("daemon", f"pid {info['pid']}, rowfs {info.get('version')}, format {info.get('format')}"),
+        ("capacity", f"{size_or_nothing(info['capacity_bytes'])}, {used} used, {free} free"),
+        ("holds", f"{count(info['disks'], 'disk')}, {count(info['snapshots'], 'snapshot')}"),
+        ("state", _state(info)),
+        *(("warning", printable(line)) for line in info.get("warnings", [])),
+    ]
+
+
+def _state(info: dict[str, Any]) -> str:
+    state = "read-only" if info["read_only"] else "read-write"
+    reason = f": {printable(info['read_only_reason'])}" if info.get("read_only_reason") else ""
+    reclaiming = ", freeing what was deleted" if info.get("reclaiming") else ""
+    return state + reason + reclaiming
+
+
+def _disk_fields(disk: dict[str, Any]) -> list[tuple[str, str]]:
+    if disk.get("deleted"):
+        return [("deleted disk", printable(disk["name"])), ("snapshots", str(len(disk["snapshots"])))]
+    return [
+        ("disk", printable(disk["name"])),
+        ("size", f"{format_size(disk['size_bytes'])} ({disk['size_bytes']} bytes)"),
+        ("mapped", format_size(disk["mapped_bytes"])),
+        ("created", local_time(disk["created"])),
+        ("modified", local_time(disk["modified"])),
+        ("snapshots", str(len(disk["snapshots"]))),
+        ("trimmed", f"{size_or_nothing(disk.get('trimmed_held_bytes'))} held by snapshots"),
+        ("open handles", str(disk.get("open", 0))),
+        *(("attached", attached_shown(attached)) for attached in disk.get("attached", [])),
+    ]
+
+
+def _snapshot_fields(snapshot: dict[str, Any]) -> list[tuple[str, str]]:
+    fields = [
+        ("snapshot", printable(snapshot["name"])),
+        ("created", local_time(snapshot["created"])),
+        ("size", f"{format_size(snapshot['size_bytes'])} ({snapshot['size_bytes']} bytes)"),
+        ("refers to", size_or_nothing(snapshot["referenced_bytes"])),
+        ("written since the one before", size_or_nothing(snapshot["written_bytes"])),
+        ("freed if deleted", size_or_nothing(snapshot["freed_if_deleted_bytes"])),
+        ("consistency", snapshot["consistency"]),
+        ("kind", snapshot["kind"]),
+        *(("attached", attached_shown(attached)) for attached in snapshot.get("attached", [])),
+    ]
+    description = snapshot.get("description")
+    return [*fields, ("description", printable(description))] if description else fields

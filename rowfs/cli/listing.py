@@ -1,0 +1,116 @@
+"""`list`: disks and the chains of their snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rowfs.cli.addresses import Address, need_snapshot
+from rowfs.cli.mounts import Mount
+from rowfs.cli.output import (
+    NOTHING,
+    attached_shown,
+    format_table,
+    local_time,
+    printable,
+    say,
+    say_json,
+    say_warning,
+    size_or_nothing,
+)
+from rowfs.cli.params import ADDRESS, json_option, only_mount
+from rowfs.cli.session import ask, find_snapshot
+
+HEADER = ("NAME", "SIZE", "MAPPED", "WRITTEN", "FREES", "CREATED", "KIND")
+RIGHT_ALIGNED = (1, 2, 3, 4)
+SNAPSHOT_INDENT = "  @"
+
+
+@click.command("list")
+@click.argument("addresses", type=ADDRESS, metavar="[PATH]...", nargs=-1)
+@click.option("--no-figures", is_flag=True, help="Leave out what deleting would free: answers at once.")
+@json_option
+def list_(addresses: tuple[Address, ...], no_figures: bool, as_json: bool) -> None:
+    """List disks and their snapshots, oldest first.
+
+    PATH is a mount, a disk or a snapshot. Without it: the rowfs mount, if there is only one.
+
+    \b
+    MAPPED   what a disk has written at all, what a snapshot refers to
+    WRITTEN  what was written since the snapshot before
+    FREES    what comes back if only this snapshot is deleted
+    KIND     crash or frozen: whether the file systems on it were frozen first
+
+    A pool that is nearly full, or read-only, is said on stderr.
+
+    \b
+    Examples:
+      rowfs list
+      rowfs list /mnt/rowfs/vm1
+      rowfs list --json | jq -r '.[].name'
+    """
+    by_mount = _by_mount(addresses or (only_mount(),))
+    found = {mount: _disks(mount, chosen, not no_figures) for mount, chosen in by_mount.items()}
+    for mount in found:
+        for line in ask(mount, "info").get("warnings", []):
+            say_warning(line)
+    if as_json:
+        say_json([disk for disks in found.values() for disk in disks])
+        return
+    for mount, disks in found.items():
+        if len(found) > 1:
+            say(f"{printable(mount.mountpoint)}:")
+        for line in format_list(disks):
+            say(line)
+
+
+def _by_mount(addresses: Sequence[Address]) -> dict[Mount, list[Address]]:
+    """The addresses on each mount, in the order in which the mounts come up."""
+    found: dict[Mount, list[Address]] = {}
+    for address in addresses:
+        found.setdefault(address.mount, []).append(address)
+    return found
+
+
+def _disks(mount: Mount, chosen: list[Address], figures: bool) -> list[dict[str, Any]]:
+    """The disk objects of what was `chosen` on `mount`. Of a disk named with snapshots, those alone are kept."""
+    names = sorted({address.disk for address in chosen if address.disk is not None})
+    everything = any(address.disk is None for address in chosen)
+    disks: list[dict[str, Any]] = ask(mount, "list", disks=None if everything else names, figures=figures)
+    if everything:
+        return disks
+    return [_narrowed(disk, [address for address in chosen if address.disk == disk["name"]]) for disk in disks]
+
+
+def _narrowed(disk: dict[str, Any], chosen: list[Address]) -> dict[str, Any]:
+    if any(address.snapshot is None for address in chosen):
+        return disk
+    return disk | {"snapshots": [find_snapshot(disk, need_snapshot(address)[1]) for address in chosen]}
+
+
+def format_list(disks: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of `disks`, a row for each and below it one for each of its snapshots."""
+    rows: list[Sequence[str]] = [HEADER]
+    for disk in disks:
+        rows.append(_disk_row(disk))
+        rows += [_snapshot_row(snapshot) for snapshot in disk["snapshots"]]
+    return format_table(rows, RIGHT_ALIGNED)
+
+
+def _disk_row(disk: dict[str, Any]) -> Sequence[str]:
+    name = printable(disk["name"])
+    if disk.get("deleted"):
+        return (name, NOTHING, NOTHING, "", "", "", "deleted, its snapshots stay")
+    sizes = size_or_nothing(disk["size_bytes"]), size_or_nothing(disk["mapped_bytes"])
+    kind = ", ".join(["disk", *map(attached_shown, disk.get("attached", []))])
+    return (name, *sizes, "", "", local_time(disk["created"]), kind)
+
+
+def _snapshot_row(snapshot: dict[str, Any]) -> Sequence[str]:
+    keys = ("size_bytes", "referenced_bytes", "written_bytes", "freed_if_deleted_bytes")
+    sizes = [size_or_nothing(snapshot.get(key)) for key in keys]
+    kinds = [snapshot["consistency"], *([] if snapshot["kind"] == "user" else [snapshot["kind"]])]
+    kind = ", ".join([*kinds, *map(attached_shown, snapshot.get("attached", []))])
+    return (SNAPSHOT_INDENT + printable(snapshot["name"]), *sizes, local_time(snapshot["created"]), kind)

@@ -1,0 +1,225 @@
+"""`mount` and `umount`: starting the daemon of a pool, and ending it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+import rowfs
+from rowfs.base.errors import BusyError, RowfsError
+from rowfs.cli.addresses import Address
+from rowfs.cli.client import LOG_NAME, DaemonGoneError
+from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
+from rowfs.cli.output import say, say_json
+from rowfs.cli.params import ADDRESS, DIRECTORY, SIZE, json_option
+from rowfs.cli.session import ask
+
+DAEMON_MODULE = "rowfs.process.daemon"
+READY = b"ready\n"
+ERROR_PREFIX = b"error: "
+
+
+@click.command()
+@click.argument("pool", type=DIRECTORY)
+@click.argument("mountpoint", type=DIRECTORY, metavar="MNT")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
+@click.option(
+    "-o",
+    "options",
+    metavar="OPT[,OPT]...",
+    multiple=True,
+    help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE.",
+)
+@click.option("--read-only", is_flag=True, help="Let nothing be changed (-o ro).")
+@click.option("--allow-other", is_flag=True, help="Let other users use the mount (-o allow_other).")
+@click.option("--cache", type=SIZE, help="Memory for the block map (-o cache=BYTES).")
+@json_option
+def mount(
+    pool: str,
+    mountpoint: str,
+    foreground: bool,
+    options: tuple[str, ...],
+    read_only: bool,
+    allow_other: bool,
+    cache: int | None,
+    as_json: bool,
+) -> None:
+    """Mount POOL on the directory MNT.
+
+    Returns when the mount is ready for use; its daemon runs on in the background and writes to POOL/rowfs.log.
+
+    \b
+    Examples:
+      rowfs mount /srv/pool /mnt/rowfs
+      rowfs mount /srv/pool /mnt/rowfs --cache 256M --allow-other
+    """
+    place = _mount_place(pool, mountpoint)
+    command = _daemon_command(place, [*options, *_option_words(read_only, allow_other, cache)])
+    if foreground:
+        _become_daemon(command)
+    _start_daemon(command, place)
+    if as_json:
+        say_json(ask(place, "info"))
+    else:
+        say(f"{place.pool}: mounted on {place.mountpoint}")
+
+
+def _mount_place(pool: str, mountpoint: str) -> Mount:
+    """Both as absolute paths, for the daemon runs in `/`. Raises BusyError when a rowfs mount is there already."""
+    mounts = current_mounts()
+    place = Mount(resolve_path(mountpoint, mounts), resolve_path(pool, mounts))
+    there = mount_at(place.mountpoint, mounts)
+    if there is not None:
+        if _is_served(there):
+            raise BusyError(f"{there.mountpoint} shows {there.pool} already: end that first with rowfs umount")
+        _detach(there, force=True)  # its daemon was killed
+    return place
+
+
+def _is_served(mount: Mount) -> bool:
+    """Whether a daemon answers for this very mount, not one that has the pool mounted elsewhere."""
+    try:
+        return _is_here(ask(mount, "info"), mount)
+    except DaemonGoneError:
+        return False
+
+
+def _is_here(info: dict[str, Any], mount: Mount) -> bool:
+    return bool(info.get("mountpoint", mount.mountpoint) == mount.mountpoint)
+
+
+def _option_words(read_only: bool, allow_other: bool, cache: int | None) -> list[str]:
+    words = ["ro"] * read_only + ["allow_other"] * allow_other
+    return words if cache is None else [*words, f"cache={cache}"]
+
+
+def _daemon_command(place: Mount, options: list[str]) -> list[str]:
+    joined = ["-o", ",".join(options)] if options else []
+    return [sys.executable, "-m", DAEMON_MODULE, place.pool, place.mountpoint, *joined]
+
+
+def _daemon_environment() -> dict[str, str]:
+    """The environment in which `python -m`, started in `/`, finds this very rowfs, even if it is not installed."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(rowfs.__file__)))
+    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
+    others = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{root}:{others}" if others else root}
+
+
+def _become_daemon(command: list[str]) -> NoReturn:
+    """Runs the daemon in place of this process. In `/`, as no directory of the user's may lend it modules."""
+    environment = _daemon_environment()
+    os.chdir("/")
+    os.execve(command[0], [*command, "--foreground"], environment)
+
+
+def _start_daemon(command: list[str], place: Mount) -> None:
+    """Starts the daemon apart from this terminal and waits for its word on a pipe.
+
+    Raises RowfsError when that is not that it is ready.
+    """
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(read_fd, "rb") as pipe:
+        try:
+            daemon = subprocess.Popen(
+                [*command, "--ready-fd", str(write_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=_daemon_environment(),
+                start_new_session=True,
+                pass_fds=(write_fd,),
+            )
+        finally:
+            os.close(write_fd)  # so that the pipe ends when the daemon does
+        word = _first_word(pipe.readline, daemon)
+    if word != READY:
+        raise RowfsError(_why_not_ready(word, place, daemon))
+    daemon.returncode = 0  # it outlives us: nothing is to be waited for, nor warned about
+
+
+def _first_word(readline: Callable[[], bytes], daemon: subprocess.Popen[bytes]) -> bytes:
+    """What the daemon says. Whoever interrupts the wait does not want the mount."""
+    try:
+        return readline()
+    except BaseException:
+        daemon.terminate()
+        raise
+
+
+def _why_not_ready(word: bytes, place: Mount, daemon: subprocess.Popen[bytes]) -> str:
+    code = daemon.wait()  # its end of the pipe is closed, or it said why it ends
+    if word.startswith(ERROR_PREFIX):
+        return os.fsdecode(word.removeprefix(ERROR_PREFIX).rstrip())
+    how = "ended" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    return f"the daemon {how} before the mount was ready: see {os.path.join(place.pool, LOG_NAME)}"
+
+
+@click.command()
+@click.argument("address", type=ADDRESS, metavar="MNT")
+@click.option("--force", is_flag=True, help="Even if it is in use: who uses it gets errors from then on.")
+@json_option
+def umount(address: Address, force: bool, as_json: bool) -> None:
+    """Unmount a pool.
+
+    Returns when everything is durable and the daemon is gone. MNT is any path on the mount, or the pool's directory. A
+    mount whose daemon has died is taken away too.
+
+    \b
+    Example:
+      rowfs umount /mnt/rowfs
+    """
+    mount = address.mount
+    try:
+        _end_daemon(mount, force)
+    except DaemonGoneError:
+        _detach(mount, force)
+    if as_json:
+        say_json({})
+    else:
+        say(f"{mount.pool}: unmounted from {mount.mountpoint}")
+
+
+def _end_daemon(mount: Mount, force: bool) -> None:
+    """Asks the daemon to end, and returns when it has. Its process is held before: a pid may soon be another's."""
+    info = ask(mount, "info")
+    if not _is_here(info, mount):  # the daemon of this mount was killed, and the pool is mounted elsewhere now
+        _detach(mount, force)
+        return
+    pidfd = _open_process(info["pid"])
+    try:
+        ask(mount, "umount", force=force or None)
+        if pidfd is not None:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll()
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _open_process(pid: int) -> int | None:
+    """A handle on the process `pid`; None when it cannot be seen from here (another pid namespace)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _detach(mount: Mount, force: bool) -> None:
+    """Takes away a mount that nobody serves any more. Raises RowfsError when that is refused."""
+    command = ["fusermount3", "-u", *(["-z"] if force else []), mount.mountpoint]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        why = os.fsdecode(done.stderr).strip() or f"{command[0]} failed"
+        raise RowfsError(f"the daemon of {mount.pool} is gone, and its mount cannot be taken away: {why}")

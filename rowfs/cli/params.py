@@ -1,0 +1,107 @@
+"""The kinds of argument that several commands take, and the options that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from rowfs.base.errors import NotFoundError, UsageError
+from rowfs.base.units import parse_size
+from rowfs.cli.addresses import Address, parse_address
+from rowfs.cli.completing import complete_address
+from rowfs.cli.mounts import current_mounts, resolve_path
+
+Command = Callable[..., Any]
+
+
+def find_address(text: str) -> Address:
+    """What the path `text` names among the rowfs mounts there are now. Raises NotFoundError, UsageError."""
+    mounts = current_mounts()
+    return parse_address(text, resolve_path(text, mounts), mounts)
+
+
+def only_mount() -> Address:
+    """The rowfs mount, when there is exactly one. Raises NotFoundError or UsageError otherwise."""
+    by_pool = {mount.pool: mount for mount in current_mounts()}
+    if not by_pool:
+        raise NotFoundError("nothing is mounted: mount a pool first with rowfs mount POOL DIR")
+    if len(by_pool) > 1:
+        listed = ", ".join(sorted(mount.mountpoint for mount in by_pool.values()))
+        raise UsageError(f"there are several rowfs mounts: name one of {listed}")
+    (mount,) = by_pool.values()
+    return Address(mount.mountpoint, mount)
+
+
+class AddressType(click.ParamType[Address]):
+    """A path on a rowfs mount."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """The address that the path `value` is."""
+        return value if isinstance(value, Address) else find_address(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Disks, and their snapshots behind an @."""
+        return complete_address(incomplete)
+
+
+class AddressTextType(click.ParamType[str]):
+    """A path on a rowfs mount, or a bare name: which one depends on the arguments beside it."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`value` as it is; nothing, as an unset variable of the shell gives it, is not the current directory."""
+        if not value:
+            self.fail("a path cannot be empty", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Disks, and their snapshots behind an @."""
+        return complete_address(incomplete)
+
+
+class PlainPathType(click.ParamType[str]):
+    """A path as it is typed, completed by the shell. Unlike click.Path it does not look: a dead mount would hang."""
+
+    name = "path"
+
+    def __init__(self, completed: str) -> None:
+        self._completed = completed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`value` as it is."""
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What the shell knows itself."""
+        return [CompletionItem(incomplete, type=self._completed)]
+
+
+class SizeType(click.ParamType[int]):
+    """A number of bytes, as 20G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes that `value` names."""
+        return value if isinstance(value, int) else parse_size(value)
+
+
+ADDRESS = AddressType()
+ADDRESS_TEXT = AddressTextType()
+DIRECTORY = PlainPathType("dir")
+FILE = PlainPathType("file")
+SIZE = SizeType()
+
+# So that -5G reaches the size it is meant to be, and is not looked up as an option.
+DASHED_SIZES = {"ignore_unknown_options": True}
+
+
+def json_option(command: Command) -> Command:
+    """Gives `command` the flag --json, as its argument as_json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)

@@ -1,0 +1,98 @@
+/* What the parts of the extension share.
+ *
+ *   _native.c    the module; operations that pyfuse3 lacks; FUSE_INIT
+ *   _receive.c   reading requests from the kernel, in pyfuse3's place and in trio's
+ *   _hotpath.c   which requests are answered without Python, and how
+ *   _workers.c   threads for those of them that have to wait for the host
+ */
+#ifndef ROWFS_NATIVE_H
+#define ROWFS_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define FUSE_USE_VERSION 35
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+    BLOCK_BYTES = 4096,
+    REQUEST_BYTES_MAX = 1 << 20, /* the data of one read or write: libfuse's limit too */
+    BLOCKS_MAX = REQUEST_BYTES_MAX / BLOCK_BYTES,
+};
+
+/* A range of consecutive blocks of a request. */
+struct run {
+    off_t position; /* in the data file; -1: a hole */
+    size_t start;   /* in the request's data */
+    size_t length;
+};
+
+/* _hotpath.c: trio thread, GIL held */
+
+/* Whether the request was answered, or will be by a worker; else nothing happened. */
+bool hotpath_try(int fuse_fd, const char *request, size_t size);
+/* Tell Python of the jobs that are done. */
+void hotpath_settle(void);
+/* A request that failed in a worker, for Python: it is copied to `request`, which has room for HEAD_BYTES, and its size
+ * returned; 0: there is none. Without `request` it stays. */
+size_t hotpath_refused(char *request);
+
+/* Any thread */
+
+/* Answer a request with data, or an errno (positive). */
+void reply_data(int fuse_fd, uint64_t unique, const void *data, size_t size);
+void reply_errno(int fuse_fd, uint64_t unique, int code);
+/* Fill `data` from the runs; `flags` as preadv2(2) has them. False: failed, or short. */
+bool fetch(int data_fd, const struct run *runs, size_t count, char *data, int flags);
+
+/* _workers.c */
+
+enum job_kind { JOB_READ, JOB_SYNC };
+enum { HEAD_BYTES = 128 }; /* a request without data: read or fsync */
+
+struct job {
+    struct job *next;
+    enum job_kind kind;
+    int fuse_fd, data_fd;
+    uint64_t unique;
+    int error;           /* errno of what failed */
+    long long ticket;    /* of Commits.begin_read */
+    size_t head_bytes;
+    char head[HEAD_BYTES]; /* the request, for Python if it fails */
+    char *data;
+    size_t size, count;
+    struct run runs[];
+};
+
+/* A job with room for so many runs and bytes of data; NULL: there is no memory. */
+struct job *workers_job(enum job_kind kind, size_t runs, size_t size);
+void workers_free(struct job *job);
+/* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
+bool workers_start(struct job *job);
+/* Trio thread: a job that is done, for the caller to free; NULL: there is none. */
+struct job *workers_done(void);
+/* Trio thread, GIL held: return when every job is done. */
+void workers_finish(void);
+/* Any thread: fdatasync, one at a time. 0, or the errno of the first one that ever failed. */
+int sync_data(int fd);
+
+/* _receive.c */
+
+/* Any thread: have trio's turn come soon. */
+void wake_trio(void);
+
+/* Methods of the module */
+PyObject *native_serve(PyObject *self, PyObject *args);
+PyObject *native_stop(PyObject *self, PyObject *args);
+PyObject *native_try_request(PyObject *self, PyObject *args);
+PyObject *native_sync_data(PyObject *self, PyObject *args);
+PyObject *native_served(PyObject *self, PyObject *args);
+PyObject *native_linger(PyObject *self, PyObject *args);
+PyObject *native_wake_fd(PyObject *self, PyObject *args);
+
+#endif

@@ -1,0 +1,188 @@
+/* Threads for what has to wait for the host: cold reads, and syncs of the data file.
+ *
+ * A worker touches its job and nothing else: no Python, no state of the engine. The trio thread makes jobs and takes them
+ * back when they are done (`workers_done`), which is when Python hears of them. What succeeded was answered by then.
+ *
+ * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
+ * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
+ * then on all of them fail.
+ */
+#include "_native.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { READERS_MAX = 16 };
+
+struct queue {
+    struct job *first, **end;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
+static pthread_cond_t read_wanted = PTHREAD_COND_INITIALIZER, sync_wanted = PTHREAD_COND_INITIALIZER,
+                      all_done = PTHREAD_COND_INITIALIZER;
+static struct queue reads = {NULL, &reads.first}, syncs = {NULL, &syncs.first}, done = {NULL, &done.first};
+static int readers, idle_readers, unfinished;
+static bool has_syncer;
+
+static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
+static int sync_error; /* errno of the first fdatasync that failed */
+
+static void put(struct queue *queue, struct job *job) {
+    job->next = NULL;
+    *queue->end = job;
+    queue->end = &job->next;
+}
+
+static struct job *take_all(struct queue *queue) {
+    struct job *first = queue->first;
+
+    queue->first = NULL;
+    queue->end = &queue->first;
+    return first;
+}
+
+static struct job *take_one(struct queue *queue) {
+    struct job *job = queue->first;
+
+    if (job != NULL && (queue->first = job->next) == NULL)
+        queue->end = &queue->first;
+    return job;
+}
+
+int sync_data(int fd) {
+    int code;
+
+    pthread_mutex_lock(&sync_lock);
+    while (sync_error == 0 && fdatasync(fd) != 0)
+        if (errno != EINTR)
+            sync_error = errno;
+    code = sync_error;
+    pthread_mutex_unlock(&sync_lock);
+    return code;
+}
+
+/* Called with `lock` held. */
+static void finished(struct job *job) {
+    bool first = done.first == NULL;
+
+    put(&done, job);
+    if (--unfinished == 0)
+        pthread_cond_broadcast(&all_done);
+    if (first)
+        wake_trio();
+}
+
+static void *read_jobs(void *unused) {
+    struct job *job;
+
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while ((job = take_one(&reads)) == NULL) {
+            idle_readers++;
+            pthread_cond_wait(&read_wanted, &lock);
+            idle_readers--;
+        }
+        pthread_mutex_unlock(&lock);
+        errno = 0;
+        if (fetch(job->data_fd, job->runs, job->count, job->data, 0))
+            reply_data(job->fuse_fd, job->unique, job->data, job->size);
+        else
+            job->error = errno ? errno : EIO;
+        pthread_mutex_lock(&lock);
+        finished(job);
+    }
+    return unused;
+}
+
+static void *sync_jobs(void *unused) {
+    struct job *job, *next;
+    int code;
+
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while ((job = take_all(&syncs)) == NULL)
+            pthread_cond_wait(&sync_wanted, &lock);
+        pthread_mutex_unlock(&lock);
+        code = sync_data(job->data_fd);
+        for (struct job *each = job; each != NULL; each = each->next)
+            if (code == 0)
+                reply_errno(each->fuse_fd, each->unique, 0);
+            else
+                each->error = code; /* answered when the pool is read-only */
+        pthread_mutex_lock(&lock);
+        for (; job != NULL; job = next) {
+            next = job->next;
+            finished(job);
+        }
+    }
+    return unused;
+}
+
+static bool start_thread(void *(*body)(void *)) {
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, body, NULL) != 0)
+        return false;
+    pthread_detach(thread);
+    return true;
+}
+
+bool workers_start(struct job *job) {
+    bool started = true;
+
+    pthread_mutex_lock(&lock);
+    if (job->kind == JOB_SYNC) {
+        if (!has_syncer)
+            started = has_syncer = start_thread(sync_jobs);
+    } else if (idle_readers == 0 && readers < READERS_MAX) {
+        if (start_thread(read_jobs))
+            readers++;
+        started = readers > 0;
+    }
+    if (started) {
+        unfinished++;
+        put(job->kind == JOB_SYNC ? &syncs : &reads, job);
+        pthread_cond_signal(job->kind == JOB_SYNC ? &sync_wanted : &read_wanted);
+    }
+    pthread_mutex_unlock(&lock);
+    return started;
+}
+
+struct job *workers_done(void) {
+    struct job *job;
+
+    pthread_mutex_lock(&lock);
+    job = take_one(&done);
+    pthread_mutex_unlock(&lock);
+    return job;
+}
+
+void workers_finish(void) {
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&lock);
+    while (unfinished)
+        pthread_cond_wait(&all_done, &lock);
+    pthread_mutex_unlock(&lock);
+    Py_END_ALLOW_THREADS
+}
+
+struct job *workers_job(enum job_kind kind, size_t runs, size_t size) {
+    struct job *job = calloc(1, sizeof(*job) + runs * sizeof(struct run));
+
+    if (job == NULL || (size && (job->data = malloc(size)) == NULL)) {
+        free(job);
+        return NULL;
+    }
+    job->kind = kind;
+    job->size = size;
+    job->count = runs;
+    return job;
+}
+
+void workers_free(struct job *job) {
+    free(job->data);
+    free(job);
+}

@@ -1,0 +1,302 @@
+"""Commits and reclaim beside the requests: what runs in worker threads, and when.
+
+One commit at a time. Who needs durability while one runs shares the next one. The trio thread freezes and finishes, a
+worker writes; blocks that were freed are punched by a worker once no cold read may want them, then recycled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
+from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
+from rowfs.store.commit import Batch
+from rowfs.store.pool import Pool
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 3.0  # so that a commit that takes up to 2 s still keeps the promise of 5
+RECLAIM_SLICE_S = 0.001
+RECLAIM_PAUSE_S, BUSY_PAUSE_S = 0.0005, 0.008  # between slices; the longer one while there are requests
+PUNCH_SLICE_S, PUNCH_PAUSE_S = 0.002, 0.008
+RETRY_S = 1.0  # a commit for which the host has no space, unless somebody asks for it earlier
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """A commit that somebody waits for."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    error: RowfsError | None = None
+
+    def end(self, error: RowfsError | None = None) -> None:
+        """Whoever waits goes on."""
+        self.error = self.error or error
+        self.done.set()
+
+
+class Committer:
+    """Keeps a mounted pool durable and tidy."""
+
+    def __init__(self, pool: Pool, requests: Callable[[], int] = lambda: 0) -> None:
+        """`requests` tells how many requests there were, so that background work steps back while there are many."""
+        self._pool = pool
+        self._requests = requests
+        self._hurried = 0  # who waits for space, or for the end
+        self._commits = pool.commits
+        self._next = _Outcome()
+        self._current: _Outcome | None = None
+        self._kicked = trio.Event()
+        self._freed = trio.Event()
+        self._finished = trio.Event()
+        self._making_space = trio.Lock()
+        self._stopping = False
+        self._whole = False  # the next commit takes times as well
+        self.waiting: str | None = None  # why a commit is tried again and again
+        self._writer = trio.CapacityLimiter(1)
+        pages_max = pool.versions.cached_pages_max
+        self.soft_pages, self.hard_pages = max(16, pages_max // 4), max(32, pages_max // 2)
+
+    # For requests
+
+    async def commit(self) -> None:
+        """Return when everything changed before the call is durable. Raises RowfsError when it is not."""
+        if self._pool.read_only:
+            return
+        self._check()
+        if self._commits.needed:
+            outcome = self._next
+            self._kicked.set()
+        elif self._current is not None:
+            outcome = self._current
+            if self.waiting:
+                self._kicked.set()
+        else:
+            return
+        await outcome.done.wait()
+        if outcome.error is not None:
+            raise type(outcome.error)(str(outcome.error))
+
+    def _check(self) -> None:
+        if self._commits.failed:
+            raise ReadOnlyError(f"the pool is read-only since {self._pool.read_only_reason}")
+
+    async def throttle(self) -> None:
+        """After a write: see to it that what is not yet durable stays within bounds."""
+        pages = self._pool.versions.dirty_pages
+        if pages > self.soft_pages:
+            self._kicked.set()
+            if pages > self.hard_pages:
+                await self.commit()
+
+    async def make_space(self) -> bool:
+        """The pool is full: reclaim what was deleted until some of it can be used. False: there is nothing left."""
+        self._hurried += 1
+        try:
+            return await self._make_space()
+        finally:
+            self._hurried -= 1
+
+    async def _make_space(self) -> bool:
+        space, reclaimer = self._pool.space, self._pool.reclaimer
+        async with self._making_space:
+            if space.free_blocks():
+                return True  # somebody else's turn made enough
+            while not space.free_blocks():
+                await self.commit()
+                await self._recycled()
+                if space.free_blocks():
+                    return True
+                if not reclaimer.step(RECLAIM_SLICE_S) and not self._commits.needed:
+                    return False
+                await trio.lowlevel.checkpoint()
+            return True
+
+    async def reclaimed(self) -> None:
+        """One step towards everything being reclaimed: a commit, and what it freed is recycled."""
+        await self.commit()
+        await self._recycled()
+
+    async def _recycled(self) -> None:
+        while self._commits.freed:
+            finished = self._finished
+            self._freed.set()
+            await finished.wait()
+
+    def read_ended(self, ticket: int) -> None:
+        """A cold read is done: what was freed meanwhile may be recycled."""
+        self._commits.end_read(ticket)
+        if self._commits.freed:
+            self._freed.set()
+
+    def sync_failed(self, code: int) -> None:
+        """The C extension could not make durable what it wrote in place: from now on nothing is changed any more."""
+        if not self._commits.failed:
+            why = f"fdatasync of the data file failed: {os.strerror(code)}"
+            log.error("commit failed, the pool is read-only from now on: %s", why)
+            self._commits.fail(why)
+            self._kicked.set()  # who waits for the next commit has to hear of it
+
+    # Tasks
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit, reclaim and recycle until `stop`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commit_on_time)
+            nursery.start_soon(self._reclaim)
+            nursery.start_soon(self._recycle)
+            task_status.started()
+            while not self._stopping:
+                await self._kicked.wait()
+                self._kicked = trio.Event()
+                if self._commits.failed:
+                    self._next.end(_lost(self._commits.failed))
+                    self._next = _Outcome()
+                whole, self._whole = self._whole, False
+                if (self._commits.wanted if whole else self._commits.needed) and not self._commits.failed:
+                    await self._commit_once(whole or self._commits.map_changed)
+            nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """End `run`; the last commit is the pool's `close`."""
+        self._stopping = True
+        self._hurried += 1
+        self._kicked.set()
+
+    async def _commit_once(self, whole: bool) -> None:
+        self._current, self._next = self._next, _Outcome()
+        try:
+            if whole:
+                batch = self._commits.freeze()
+                await self._write(batch)
+                self._commits.finish(batch)
+            else:
+                self._commits.begin_sync()
+                await self._apart(self._commits.sync)
+                self._commits.end_sync()
+        except RowfsError as error:
+            log.error("commit failed, the pool is read-only from now on: %s", error)
+            self._fail(str(error))
+        except Exception as error:  # a fault of ours: what is on disk is whole, and must stay so
+            log.error("commit failed unexpectedly, the pool is read-only from now on", exc_info=error)
+            self._fail(f"unexpectedly: {error!r}")
+        finally:
+            self._current.end()
+            self._current = None
+        if self._commits.freed:
+            self._freed.set()
+
+    def _fail(self, why: str) -> None:
+        """Tell those who wait for this commit, and those who came meanwhile: there will be no next one."""
+        self._commits.fail(why)
+        self._tell(_lost(why))
+
+    def _tell(self, error: RowfsError) -> None:
+        assert self._current is not None
+        self._current.end(error)
+        self._next.end(error)
+        self._current, self._next = _Outcome(), _Outcome()
+
+    async def _write(self, batch: Batch) -> None:
+        while True:
+            try:
+                await self._apart(self._commits.write, batch)
+            except MapFullError:
+                self._commits.grow()
+            except MapNoSpaceError as error:
+                if self._stopping:
+                    raise
+                await self._wait_for_space(str(error))
+            else:
+                if self.waiting:
+                    log.info("there is space again, all is durable")
+                self.waiting = None
+                return
+
+    async def _apart(self, step: Callable[..., None], *args: object) -> None:
+        # What was begun is finished, or the map's lock would be left held.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(step, *args, limiter=self._writer)
+
+    async def _wait_for_space(self, why: str) -> None:
+        """The host is full to the last block. Whoever waits hears of it; the batch stays, and is tried again."""
+        if not self.waiting:
+            log.warning("nothing can be made durable now: %s", why)
+        self.waiting = why
+        self._tell(NoSpaceError(f"not everything could be made durable: {why}"))
+        try:
+            with trio.move_on_after(RETRY_S):
+                await self._kicked.wait()
+        except trio.Cancelled:
+            self._fail(why)
+            raise
+        self._kicked = trio.Event()
+
+    async def _commit_on_time(self) -> None:
+        while True:
+            await trio.sleep(INTERVAL_S)
+            if self._commits.wanted:
+                self._whole = True
+                self._kicked.set()
+
+    async def _recycle(self) -> None:
+        while True:
+            await self._freed.wait()
+            self._freed = trio.Event()
+            while (freed := self._commits.unread()) is not None:
+                try:
+                    await trio.to_thread.run_sync(self._commits.punch, freed, self._punch_pause())
+                except RowfsError as error:  # the blocks are free all the same, the host merely keeps its own
+                    log.error("freed blocks were not given back to the host: %s", error)
+                self._commits.recycle(freed)
+            finished, self._finished = self._finished, trio.Event()
+            finished.set()
+
+    def _punch_pause(self) -> Callable[[], None]:
+        """What a worker that punches calls often: it lets writers of the data file in between."""
+        began, seen = time.monotonic(), self._requests()
+
+        def pause() -> None:
+            nonlocal began, seen
+            if time.monotonic() - began < PUNCH_SLICE_S or self._hurried:
+                return
+            count = self._requests()
+            if count != seen:
+                time.sleep(PUNCH_PAUSE_S)
+            began, seen = time.monotonic(), count
+
+        return pause
+
+    async def _reclaim(self) -> None:
+        reclaimer = self._pool.reclaimer
+        seen = 0
+        while True:
+            if self._pool.read_only or self._pool.read_only_reason:
+                await trio.sleep(math.inf)
+            if self._step():
+                count = self._requests()
+                await trio.sleep(RECLAIM_PAUSE_S if count == seen or self._hurried else BUSY_PAUSE_S)
+                seen = count
+                continue
+            if reclaimer.needs_commit:
+                self._kicked.set()
+            await trio.sleep(0.05 if reclaimer.pending else 0.2)
+
+    def _step(self) -> bool:
+        try:
+            return self._pool.reclaimer.step(RECLAIM_SLICE_S)
+        except Exception as error:
+            if not (isinstance(error, CorruptionError) and error.logged):
+                self._pool.versions.damaged(f"reclaiming failed: {error!r}", error)
+            return False
+
+
+def _lost(why: str) -> StorageError:
+    return StorageError(f"not everything could be made durable, the pool is read-only now: {why}")

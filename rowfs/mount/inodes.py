@@ -1,0 +1,169 @@
+"""Inodes: which numbers the files of a mount have, what they stand for, and their attributes.
+
+    1           the mountpoint
+    2           .snapshots
+    4 n         a disk's file; n is the id of this life of its name, so a disk made anew has another inode
+    4 n + 1     .snapshots/DISK; n is the disk's id
+    4 n + 2     a snapshot's file; n is its id
+
+Ids are never used twice, so neither are inodes: the kernel caches by them.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from errno import ENOENT
+from typing import NamedTuple
+
+import pyfuse3
+
+from rowfs.base.units import BLOCK_BYTES
+from rowfs.store.catalog import Catalog
+from rowfs.store.model import Disk, Snapshot
+
+ROOT = int(pyfuse3.ROOT_INODE)
+SNAPSHOTS = 2
+DISK, CHAIN, SNAPSHOT = 0, 1, 2
+ATTRIBUTES_VALID_S = 1.0
+NAMES_VALID_S = 0.0  # names change through the socket as well, so the kernel asks each time it walks a path
+
+assert ROOT == 1
+
+
+class Chain(NamedTuple):
+    """The directory of a disk's snapshots."""
+
+    disk: int  # the disk's id
+
+
+class Directory(NamedTuple):
+    """The mountpoint or .snapshots."""
+
+    inode: int
+
+
+Node = Directory | Chain | Disk | Snapshot
+
+
+def inode_of(node: Node) -> int:
+    """The number of a file or directory."""
+    match node:
+        case Directory():
+            return node.inode
+        case Chain():
+            return 4 * node.disk + CHAIN
+        case Disk():
+            return 4 * node.inode + DISK
+        case Snapshot():
+            return 4 * node.id + SNAPSHOT
+
+
+@dataclass(slots=True)
+class _Known:
+    node: Node
+    lookups: int  # how often the kernel was told; at zero it has forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the mount shows instead of each file's own owner and mode; None: its own."""
+
+    uid: int | None = None
+    gid: int | None = None
+    umask: int = 0  # permissions that nobody has
+
+
+AS_THEY_ARE = Shown()
+
+
+class Inodes:
+    """The inodes that the kernel knows."""
+
+    def __init__(self, catalog: Catalog, uid: int, gid: int, born_ns: int, shown: Shown = AS_THEY_ARE) -> None:
+        self._catalog = catalog
+        self._owner = uid, gid
+        self._born_ns = born_ns
+        self._shown = shown
+        self._known: dict[int, _Known] = {inode: _Known(Directory(inode), 1) for inode in (ROOT, SNAPSHOTS)}
+
+    def node(self, inode: int) -> Node:
+        """What an inode that the kernel names stands for."""
+        known = self._known.get(inode)
+        if known is None:
+            raise pyfuse3.FUSEError(ENOENT)
+        return known.node
+
+    def remember(self, node: Node) -> None:
+        """The kernel is told of a node."""
+        inode = inode_of(node)
+        known = self._known.get(inode)
+        if known is None:
+            self._known[inode] = _Known(node, 1)
+        else:
+            known.lookups += 1
+            known.node = node
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """The kernel forgets what it was told so many times."""
+        known = self._known.get(inode)
+        if known is not None and inode not in (ROOT, SNAPSHOTS):
+            known.lookups -= lookups
+            if known.lookups <= 0:
+                del self._known[inode]
+
+    def chain(self, chain: Chain) -> Disk:
+        """The disk whose snapshots a directory shows."""
+        for disk in self._catalog.disks.values():
+            if disk.id == chain.disk:
+                return disk
+        raise pyfuse3.FUSEError(ENOENT)
+
+    def attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        """What stat(2) tells of a node."""
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(inode_of(node))
+        entry.attr_timeout = ATTRIBUTES_VALID_S
+        entry.entry_timeout = NAMES_VALID_S
+        entry.st_blksize = BLOCK_BYTES
+        if isinstance(node, Disk | Snapshot):
+            _describe_file(entry, node)
+        else:
+            self._describe_directory(entry, node)
+        self._override(entry)
+        entry.st_atime_ns = entry.st_ctime_ns = entry.st_mtime_ns
+        return entry
+
+    def _override(self, entry: pyfuse3.EntryAttributes) -> None:
+        shown = self._shown
+        entry.st_mode = pyfuse3.ModeT(entry.st_mode & ~shown.umask)
+        if shown.uid is not None:
+            entry.st_uid = shown.uid
+        if shown.gid is not None:
+            entry.st_gid = shown.gid
+
+    def _describe_directory(self, entry: pyfuse3.EntryAttributes, node: Directory | Chain) -> None:
+        entry.st_mode = pyfuse3.ModeT(stat.S_IFDIR | 0o755)
+        entry.st_nlink = 2
+        entry.st_uid, entry.st_gid = self._owner
+        entry.st_mtime_ns = self._born_ns
+        if isinstance(node, Chain):
+            disk = self.chain(node)
+            entry.st_mtime_ns = max((s.created_ns for s in disk.chain.values()), default=disk.created_ns)
+        elif node.inode == ROOT:
+            entry.st_nlink = 3
+        else:
+            entry.st_nlink = 2 + len(self._catalog.disks)
+
+
+def _describe_file(entry: pyfuse3.EntryAttributes, node: Disk | Snapshot) -> None:
+    entry.st_mode = pyfuse3.ModeT(stat.S_IFREG | node.mode)
+    entry.st_nlink = 0 if node.deleted else 1
+    entry.st_uid, entry.st_gid = node.uid, node.gid
+    entry.st_size = node.size_bytes
+    if isinstance(node, Disk):
+        entry.st_blocks = node.mapped_blocks * (BLOCK_BYTES // 512)
+        entry.st_mtime_ns = node.modified_ns
+    else:
+        entry.st_blocks = node.referenced_blocks * (BLOCK_BYTES // 512)
+        entry.st_mtime_ns = node.created_ns

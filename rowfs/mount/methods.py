@@ -1,0 +1,341 @@
+"""The verbs of the socket, as docs/CONTROL.md has them: parameters in, engine called, objects out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import trio
+
+import rowfs
+from rowfs.base.errors import CorruptionError, UsageError
+from rowfs.base.format import FORMAT_VERSION
+from rowfs.base.names import SNAPSHOTS_DIR
+from rowfs.base.units import BLOCK_BYTES
+from rowfs.mount import attributes, native
+from rowfs.mount.attributes import counted, disk_object, snapshot_object
+from rowfs.mount.chains import select
+from rowfs.mount.control import BadParams, Caller, Method
+from rowfs.mount.freeze import LIMIT_S, check_limit
+from rowfs.mount.holders import Attachment, attachments
+from rowfs.mount.service import SLICE_PAGES, Service
+from rowfs.store.figures import Change, Pausing, written
+from rowfs.store.model import Disk, Snapshot
+
+PART_ITEMS = 1000  # of a long result, in one notification
+WARN_USED = 0.85
+T = TypeVar("T")
+Params = dict[str, Any]
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "size": (int,),
+    "seconds": (int, float),
+    "flag": (bool,),
+    "names": (list,),
+}
+
+
+def parameters(params: Params, required: dict[str, str], optional: dict[str, str]) -> list[Any]:
+    """The values of `params` in the order of `required` and `optional` (name to kind); None for those left out.
+
+    Raises BadParams for one that is missing, unknown or of another kind.
+    """
+    kinds = required | optional
+    for name in params.keys() - kinds.keys():
+        raise BadParams(f"there is no parameter {name}")
+    for name, kind in kinds.items():
+        value = params.get(name)
+        if value is None and name in required:
+            raise BadParams(f"the parameter {name} is missing")
+        if value is not None and not _fits(value, kind):
+            raise BadParams(f"the parameter {name} has to be a {kind}")
+    return [params.get(name) for name in kinds]
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind in ("size", "seconds") and isinstance(value, bool):
+        return False
+    if kind == "names":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, _KINDS[kind])
+
+
+async def _counted(figure: Pausing) -> int | None:
+    """A figure; None where the map is damaged, which is logged: that keeps nobody from the rest."""
+    try:
+        return await counted(figure)
+    except CorruptionError:
+        return None
+
+
+def _file(target: Disk | Snapshot) -> str:
+    """The path of its file in the mount."""
+    return target.name if isinstance(target, Disk) else f"{SNAPSHOTS_DIR}/{target.owner.name}/{target.name}"
+
+
+class Methods:
+    """What clients may ask of one mounted pool."""
+
+    def __init__(self, service: Service, unmount: Callable[[bool], Awaitable[None]]) -> None:
+        """`unmount` takes the mount down (with force: even when in use) and returns when everything is durable."""
+        self._service = service
+        self._pool = service.pool
+        self._catalog = service.pool.catalog
+        self._unmount = unmount
+
+    def table(self) -> dict[str, Method]:
+        """The methods by name."""
+        return {
+            "info": self.info,
+            "list": self.list_disks,
+            "create": self.create,
+            "resize": self.resize,
+            "rename": self.rename,
+            "snapshot": self.snapshot,
+            "rollback": self.rollback,
+            "clone": self.clone,
+            "delete": self.delete,
+            "diff": self.diff,
+            "extents": self.extents,
+            "umount": self.umount,
+        }
+
+    def _target(self, disk: str, snapshot: str | None) -> Disk | Snapshot:
+        if snapshot is None:
+            return self._catalog.disk(disk)
+        return self._catalog.snapshot(self._catalog.chain(disk), snapshot)
+
+    # Looking
+
+    async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """The pool and its mount."""
+        parameters(params, {}, {})
+        figures = attributes.pool_figures(self._service)
+        hot = dict(zip(("reads", "writes", "syncs"), native.served(), strict=True))
+        return {
+            "pid": os.getpid(),
+            "mountpoint": self._service.mountpoint,
+            "version": rowfs.__version__,
+            "format": FORMAT_VERSION,
+            **figures,
+            "read_only_reason": self._pool.read_only_reason,
+            "disks": sum(1 for _ in self._catalog.live()),
+            "snapshots": len(self._catalog.snapshots),
+            "reclaiming": self._pool.reclaimer.pending or self._pool.space.freed_blocks > 0,
+            "hot": hot,
+            "warnings": self._warnings(figures),
+        }
+
+    def _warnings(self, figures: dict[str, Any]) -> list[str]:
+        lines = []
+        used, free = figures["used_bytes"], figures["free_bytes"]
+        if used >= WARN_USED * (used + free):
+            lines.append(f"the pool is {100 * used // (used + free)} % full: delete snapshots or disks")
+        if self._service.committer.waiting:
+            lines.append(f"nothing can be made durable now: {self._service.committer.waiting}")
+        if self._pool.read_only_reason:
+            lines.append(f"the pool is read-only since {self._pool.read_only_reason}")
+        return lines
+
+    async def list_disks(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
+        """Disks and their chains."""
+        names, figures, trimmed = parameters(params, {}, {"disks": "names", "figures": "flag", "trimmed": "flag"})
+        attached = await self._attachments()
+        disks = (
+            [self._catalog.chain(name) for name in names] if names is not None else list(self._catalog.disks.values())
+        )
+        total = sum(len(disk.chain) for disk in disks)
+        done = 0
+        found = []
+        for disk in sorted(disks, key=lambda disk: disk.name):
+            snapshots = []
+            for snapshot in list(disk.chain.values()):
+                freed = None
+                if figures is not False and not snapshot.deleted:
+                    freed = await _counted(self._pool.figures.freed_if_deleted(snapshot))
+                snapshots.append(snapshot_object(snapshot, freed, attached.get(_file(snapshot), [])))
+                done += 1
+                if not done % 256:
+                    await caller.progress(done, total, "snapshots", "counting")
+            held = await _counted(self._pool.figures.trimmed(disk)) if trimmed else None
+            found.append(disk_object(disk, attached.get(_file(disk), []), snapshots, held))
+        return found
+
+    async def _shown(self, *disks: Disk) -> list[dict[str, Any]]:
+        looked_for = any(disk.handles or disk.chain for disk in disks)  # nothing is attached of what is new
+        attached = await self._attachments() if looked_for else {}
+        found = []
+        for disk in disks:
+            chain = [snapshot_object(item, None, attached.get(_file(item), [])) for item in disk.chain.values()]
+            found.append(disk_object(disk, attached.get(_file(disk), []), chain))
+        return found
+
+    async def _attachments(self) -> dict[str, list[Attachment]]:
+        return await trio.to_thread.run_sync(attachments, self._service.mountpoint)
+
+    # Disks
+
+    async def create(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """A new disk."""
+        name, size, mode = parameters(params, {"disk": "name", "size_bytes": "size"}, {"mode": "size"})
+        owner = (0o644 if mode is None else mode & 0o777, caller.uid, caller.gid)
+        disk = self._pool.create_disk(name, size, owner)
+        await self._service.committer.commit()
+        return (await self._shown(disk))[0]
+
+    async def resize(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Another size for a disk, through the kernel, which caches the old one."""
+        name, size = parameters(params, {"disk": "name", "size_bytes": "size"}, {})
+        disk = self._catalog.disk(name)
+        await self._service.truncate(disk, size)
+        await self._service.committer.commit()
+        return (await self._shown(disk))[0]
+
+    async def rename(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Another name for a disk or a snapshot."""
+        disk, to, snapshot = parameters(params, {"disk": "name", "to": "name"}, {"snapshot": "name"})
+        target = self._target(disk, snapshot)
+        if isinstance(target, Disk):
+            await self._service.rename(target, to)
+        else:
+            self._pool.rename_snapshot(target, to)
+        await self._service.committer.commit()
+        return {}
+
+    # Snapshots
+
+    async def snapshot(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """A snapshot of a disk in use."""
+        disk, name, description, freeze, limit_s = parameters(
+            params,
+            {"disk": "name"},
+            {"snapshot": "name", "description": "name", "freeze": "flag", "freeze_timeout_s": "seconds"},
+        )
+        freeze_s = check_limit(LIMIT_S if limit_s is None else limit_s) if freeze else None
+        taken = await self._service.snapshot(self._catalog.disk(disk), name, description or "", freeze_s)
+        return {"disk": taken.owner.name, **snapshot_object(taken, 0)}
+
+    async def rollback(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """A disk becomes what its snapshot holds."""
+        disk, name, force, discard = parameters(
+            params, {"disk": "name", "snapshot": "name"}, {"force": "flag", "discard": "flag"}
+        )
+        target = self._catalog.disk(disk)
+        kept = await self._service.rollback(target, self._catalog.snapshot(target, name), bool(force), bool(discard))
+        return {"kept": None if kept is None else kept.name}
+
+    async def clone(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
+        """New disks of a snapshot."""
+        disk, name, targets = parameters(params, {"disk": "name", "snapshot": "name", "targets": "names"}, {})
+        snapshot = self._catalog.snapshot(self._catalog.chain(disk), name)
+        if not targets:
+            raise BadParams("the parameter targets has to name at least one disk")
+        made = self._pool.clone(snapshot, targets, (snapshot.mode | 0o200, caller.uid, caller.gid))
+        await self._service.committer.commit()
+        return await self._shown(*made)
+
+    async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Delete snapshots, or a disk with or without its snapshots."""
+        name, specs, whole_chain, keep_disk, dry_run, wait, force = parameters(
+            params,
+            {"disk": "name"},
+            {
+                "snapshots": "names",
+                "all_snapshots": "flag",
+                "keep_disk": "flag",
+                "dry_run": "flag",
+                "wait": "flag",
+                "force": "flag",
+            },
+        )
+        owner = self._catalog.chain(name)
+        snapshots = list(owner.chain.values()) if whole_chain else select(owner, specs or [])
+        with_disk = specs is None and not keep_disk and owner.head is not None
+        if specs is None and not with_disk and not whole_chain:
+            raise UsageError(f"the disk {name} is deleted already, only its snapshots are left")
+        self._pool.check_writable()
+        if with_disk and not dry_run and not force:
+            await self._service.check_detached(owner)
+        freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
+        if not dry_run:
+            self._delete_now(owner, snapshots, with_disk)
+            await self._service.committer.commit()
+            if wait:
+                await self._reclaimed(caller)
+        return {"disk": with_disk, "snapshots": [item.name for item in snapshots], "freed_bytes": freed}
+
+    def _delete_now(self, owner: Disk, snapshots: list[Snapshot], with_disk: bool) -> None:
+        for snapshot in snapshots:
+            if not snapshot.deleted:  # by someone else while the figures were counted
+                self._pool.delete_snapshot(snapshot)
+        if with_disk and not owner.deleted:
+            self._pool.delete_disk(owner)
+
+    async def _reclaimed(self, caller: Caller) -> None:
+        reclaimer, before = self._pool.reclaimer, self._pool.reclaimer.freed_blocks
+        self._pool.check_writable()
+        while reclaimer.ready or self._pool.space.freed_blocks:
+            while reclaimer.ready:
+                await trio.sleep(0.01)
+                self._pool.check_writable()  # damage ends the reclaimer
+            await self._service.committer.reclaimed()
+            done = (reclaimer.freed_blocks - before) * BLOCK_BYTES
+            await caller.progress(done, None, "bytes", "reclaiming")
+
+    # Long results
+
+    async def diff(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """What differs between two points of a disk."""
+        disk, older, newer = parameters(params, {"disk": "name"}, {"from_snapshot": "name", "to_snapshot": "name"})
+        new = self._target(disk, newer)
+        if isinstance(new, Disk):
+            await self._service.cache.flush(new)
+        changed = 0
+
+        old = None if older is None else self._target(disk, older)
+
+        def measured() -> Iterator[Change | None]:
+            nonlocal changed
+            extents = self._pool.io.extents(new)
+            changes = written(extents) if old is None else self._pool.figures.changes(old, new)
+            for change in changes:
+                changed += change[1] if change is not None else 0
+                yield change
+
+        await self._send_parts(caller, measured(), new, old or new)
+        return {"changed_bytes": changed}
+
+    async def extents(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Where a disk or snapshot holds data."""
+        disk, snapshot = parameters(params, {"disk": "name"}, {"snapshot": "name"})
+        target = self._target(disk, snapshot)
+        await self._send_parts(caller, self._pool.io.extents(target), target)
+        blocks = target.mapped_blocks if isinstance(target, Disk) else target.referenced_blocks
+        return {"size_bytes": target.size_bytes, "mapped_bytes": blocks * BLOCK_BYTES}
+
+    async def _send_parts(self, caller: Caller, items: Iterator[T | None], *read: Disk | Snapshot) -> None:
+        part: list[T] = []
+        with contextlib.ExitStack() as held:
+            for target in read:
+                held.enter_context(self._service.held(target))
+            for step, item in enumerate(items):
+                if item is not None:
+                    part.append(item)
+                if len(part) == PART_ITEMS:
+                    await caller.part(part)
+                    part = []
+                elif not step % SLICE_PAGES:
+                    await trio.lowlevel.checkpoint()
+            if part:
+                await caller.part(part)
+
+    # The end
+
+    async def umount(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Unmount; the answer comes when everything is durable."""
+        (force,) = parameters(params, {}, {"force": "flag"})
+        await self._unmount(bool(force))
+        return {}

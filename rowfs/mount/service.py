@@ -1,0 +1,277 @@
+"""What the mount and the socket have in common: the verbs that take more than one step, and wait.
+
+The engine does each step at once. Here are the waits in between: for the kernel's caches, for commits, for reclaim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
+
+import trio
+
+from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError, UsageError
+from rowfs.base.names import check_name
+from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
+from rowfs.mount import native
+from rowfs.mount.committer import Committer
+from rowfs.mount.freeze import Freezes
+from rowfs.mount.holders import devices, file_systems, users
+from rowfs.mount.kernelcache import KernelCache
+from rowfs.store.diskio import point_of, readable
+from rowfs.store.model import Disk, Snapshot
+from rowfs.store.pool import Pool
+
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # modes of fallocate, linux/falloc.h
+SLICE_PAGES = 64  # pages punched or counted before others may work
+
+
+class Service:
+    """A pool on a mountpoint."""
+
+    def __init__(self, pool: Pool, mountpoint: str) -> None:
+        self.pool = pool
+        self.mountpoint = mountpoint
+        self._requests = 0
+        self.committer = Committer(pool, self.requests)
+        self.cache = KernelCache(mountpoint)
+        self.freezes = Freezes()
+
+    def requests(self) -> int:
+        """How many reads and writes there were."""
+        return self._requests + sum(native.served())
+
+    # Bytes
+
+    def read_cached(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray | None:
+        """The bytes of a range, if the host has them in memory; else None."""
+        self._requests += 1
+        length = readable(target, offset, length)
+        if not length:
+            return b""
+        spans = self.pool.io.plan(point_of(target), offset, length)
+        buffer = bytearray(length)
+        if not spans or self.pool.data.read_cached(spans, memoryview(buffer)):
+            return buffer
+        return None
+
+    async def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
+        """The bytes of a range, read in a worker, so that nobody else waits."""
+        length = readable(target, offset, length)
+        spans = self.pool.io.plan(point_of(target), offset, length)
+        buffer = bytearray(length)
+        ticket = self.pool.commits.begin_read()
+        try:
+            with trio.CancelScope(shield=True):  # the worker goes on anyway, and so must the ticket
+                await trio.to_thread.run_sync(self.pool.data.read, spans, memoryview(buffer))
+        finally:
+            self.committer.read_ended(ticket)
+        return buffer
+
+    def write_now(self, disk: Disk, offset: int, data: bytes) -> bool:
+        """Write a range, unless something has to be waited for: then nothing is written, and False returned."""
+        self._requests += 1
+        if (offset | len(data)) & (BLOCK_BYTES - 1) or self.pool.versions.dirty_pages > self.committer.soft_pages:
+            return False
+        try:
+            self.pool.write(disk, offset, data)
+        except NoSpaceError:
+            return False  # what was written of it is written again
+        return True
+
+    async def write(self, disk: Disk, offset: int, data: bytes) -> None:
+        """Write a range. When the pool is full, what was deleted is reclaimed first."""
+        await self._warm(disk, offset, len(data))
+        while True:
+            try:
+                self.pool.write(disk, offset, data)
+                break
+            except NoSpaceError:
+                if not await self.committer.make_space():
+                    raise
+        await self.committer.throttle()
+
+    async def _warm(self, disk: Disk, offset: int, length: int) -> None:
+        """Have the host cache the blocks that a write covers in part, which are read first."""
+        for edge in {offset, offset + length}:
+            start = edge - edge % BLOCK_BYTES
+            if edge != start and self.read_cached(disk, start, BLOCK_BYTES) is None:
+                await self.read(disk, start, BLOCK_BYTES)
+
+    async def resize(self, disk: Disk, size_bytes: int) -> None:
+        """Set a disk's size; a long tail is cut off in slices."""
+        self.pool.check_writable()
+        check_disk_size(size_bytes)
+        if size_bytes == 0:
+            self.pool.resize(disk, 0)
+        head = None
+        while disk.head is not head:  # again when the disk is rolled back meanwhile
+            head = disk.head
+            if size_bytes < disk.size_bytes:
+                await self._punch(disk, size_bytes, disk.size_bytes - size_bytes)
+        self.pool.set_size(disk, size_bytes)
+
+    async def truncate(self, disk: Disk, size_bytes: int) -> None:
+        """Set a disk's size through the kernel, which knows what it caches of the file; it asks for `resize`."""
+        self.pool.check_writable()
+        check_disk_size(size_bytes)
+        try:
+            await self.cache.truncate(disk, size_bytes)
+        except OSError as error:
+            raise RowfsError(f"cannot resize {disk.name}: {error.strerror}", error.errno) from None
+
+    async def rename(self, disk: Disk, name: str) -> None:
+        """Rename a disk; an open one through the kernel, by whose paths loop devices on it are found."""
+        if not disk.handles:
+            self.pool.rename_disk(disk, name)
+            return
+        self.pool.check_writable()
+        check_name(name, "disk name")
+        other = self.pool.catalog.disks.get(name)
+        if other is disk:
+            return
+        if other is not None and other.head is not None:
+            raise ExistsError(f"there is a disk {name} already")
+        try:
+            await self.cache.rename(disk, name)
+        except OSError as error:
+            raise RowfsError(f"cannot rename {disk.name} to {name}: {error.strerror}", error.errno) from None
+
+    async def fallocate(self, disk: Disk, mode: int, offset: int, length: int) -> None:
+        """As fallocate(2): punch holes, zero ranges; plain allocation grows the disk and checks that there is space.
+
+        Raises RowfsError with EOPNOTSUPP for the modes that move data, EFBIG past the largest size.
+        """
+        self.pool.check_writable()
+        if mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE):
+            raise RowfsError("this mode of fallocate is not supported", EOPNOTSUPP)
+        end = offset + length
+        if end > DISK_BYTES_MAX:
+            raise RowfsError("a disk cannot be larger than 16 TiB", EFBIG)
+        if mode & (PUNCH_HOLE | ZERO_RANGE):
+            await self._punch(disk, offset, length)
+        elif (length + BLOCK_BYTES - 1) // BLOCK_BYTES > self.pool.space.free_blocks():
+            raise NoSpaceError("the pool has not that much space left")
+        if not mode & KEEP_SIZE and end > disk.size_bytes:
+            self.pool.set_size(disk, end)
+
+    async def _punch(self, disk: Disk, offset: int, length: int) -> None:
+        await self._warm(disk, offset, length)
+        for done, _ in enumerate(self.pool.io.punch(disk, offset, length)):
+            if done % SLICE_PAGES == SLICE_PAGES - 1:
+                await self.committer.throttle()
+                await trio.lowlevel.checkpoint()
+
+    async def seek(self, target: Disk | Snapshot, offset: int, whence: int) -> int:
+        """As lseek(2) with SEEK_DATA or SEEK_HOLE. Raises RowfsError with ENXIO past the last data, or the end."""
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise RowfsError("only data and holes can be sought", EINVAL)
+        if not 0 <= offset < target.size_bytes:
+            raise RowfsError("the offset is past the end", ENXIO)
+        first, end = next(
+            ((start, start + length) for start, length in self.pool.io.extents(target, offset)),
+            (target.size_bytes, target.size_bytes),
+        )
+        if whence == os.SEEK_HOLE:
+            return end if first <= offset else offset
+        if first == target.size_bytes:
+            raise RowfsError("there is no data behind the offset", ENXIO)
+        return first
+
+    def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> int:
+        """As copy_file_range(2), without copying: a whole file into an empty disk is a clone.
+
+        Raises RowfsError with EOPNOTSUPP for anything else, upon which the caller copies.
+        """
+        self.pool.check_writable()
+        size = source.size_bytes
+        if at or to or length < size or disk is source or disk.mapped_blocks or not size:
+            raise RowfsError("only whole files can be shared, into empty disks", EOPNOTSUPP)
+        self.pool.become(disk, source)  # the kernel has written back both files, and drops what it caches of the target
+        return size
+
+    # Snapshots
+
+    async def snapshot(
+        self, disk: Disk, name: str | None, description: str = "", freeze_s: float | None = None
+    ) -> Snapshot:
+        """A durable snapshot that holds everything written before it was asked for.
+
+        With `freeze_s`, the file systems mounted from the disk are frozen meanwhile, for so long at most. Raises
+        UsageError when none is, RowfsError when they cannot be frozen or that took too long: there is no snapshot then.
+        """
+        self.pool.check_snapshot(disk, name)
+        if freeze_s is None:
+            snapshot = await self._snapshot(disk, name, description, "crash")
+        else:
+            snapshot = await self._frozen_snapshot(disk, name, description, freeze_s)
+        await self.committer.commit()
+        return snapshot
+
+    async def _snapshot(self, disk: Disk, name: str | None, description: str, consistency: str) -> Snapshot:
+        await self.cache.flush(disk)
+        return self.pool.snapshot(disk, name, description=description, consistency=consistency)
+
+    async def _frozen_snapshot(self, disk: Disk, name: str | None, description: str, limit_s: float) -> Snapshot:
+        systems = await trio.to_thread.run_sync(file_systems, self.mountpoint, disk.name)
+        if not systems:
+            raise UsageError(f"no file system is mounted from a loop device on {disk.name}: there is nothing to freeze")
+        snapshot = None
+        try:
+            async with self.freezes.frozen(systems, limit_s):
+                snapshot = await self._snapshot(disk, name, description, "frozen")
+        except RowfsError:
+            if snapshot is not None and not snapshot.deleted:  # not frozen to the end: it is not what it says
+                self.pool.delete_snapshot(snapshot)
+            raise
+        return snapshot
+
+    async def rollback(self, disk: Disk, snapshot: Snapshot, force: bool, discard: bool) -> Snapshot | None:
+        """Make a disk what its snapshot holds; durable, and nothing stale is left in the kernel's cache.
+
+        Raises BusyError naming who uses the disk, unless `force`.
+        """
+        self.pool.check_rollback(disk, snapshot)
+        if disk.handles:
+            if not force:
+                holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name)
+                raise BusyError(
+                    f"the disk {disk.name} is in use{' by ' + holders if holders else ''}: "
+                    f"unmount and detach it, or roll back with --force"
+                )
+            await self.cache.flush(disk)
+        old_size_bytes = disk.size_bytes
+        kept = self.pool.rollback(disk, snapshot, discard)
+        await self.cache.drop(disk)
+        if disk.handles or disk.size_bytes != old_size_bytes:  # the kernel keeps to the size that it knows
+            await self.cache.truncate(disk, disk.size_bytes)
+        await self.committer.commit()
+        return kept
+
+    async def check_detached(self, disk: Disk) -> None:
+        """Raises BusyError when a disk is attached: whoever works on it would go on with what nobody sees any more."""
+        held_by = await trio.to_thread.run_sync(devices, self.mountpoint, disk.name) if disk.handles else []
+        if held_by:
+            raise BusyError(
+                f"the disk {disk.name} is attached as {', '.join(held_by)}: "
+                f"unmount and detach it, or delete it with --force"
+            )
+
+    # Handles
+
+    @contextlib.contextmanager
+    def held(self, target: Disk | Snapshot) -> Iterator[None]:
+        """Keep a disk or snapshot readable meanwhile, even if it is deleted."""
+        target.handles += 1
+        try:
+            yield
+        finally:
+            self.release(target)
+
+    def release(self, target: Disk | Snapshot) -> None:
+        """One handle less."""
+        target.handles -= 1
+        if isinstance(target, Snapshot) and not target.handles:
+            self.pool.versions.forget(target.point)

@@ -1,0 +1,376 @@
+"""The block map: one LMDB environment. The only module that imports lmdb.
+
+Readers see the last commit. `apply` is the one writer: a whole commit in one transaction, from any one thread at a time
+(LMDB's write transactions belong to the thread that began them). The `BlockMap` itself belongs to the owner thread,
+which calls `refresh` after each commit; a worker that scans opens a `Reader` of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+import lmdb
+
+from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError
+from rowfs.base.format import (
+    CHANGE_KEY,
+    CHANGES,
+    GROUP_BYTES,
+    GROUP_PAGES,
+    PAGE_KEY,
+    PAGES,
+    TABLES,
+)
+from rowfs.base.units import GIB, MIB, BranchId, Epoch, PageIndex
+from rowfs.persist.datafile import preallocate
+from rowfs.persist.mapcheck import ALL_PAGES, CommitGoneError, find_damage
+
+MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 TiB of random data
+GROWTH = 2
+MAP_FILE = "data.mdb"
+SHARED_TRIES = 1000  # for who makes two commits between two system calls of ours
+LIB_VERSION = 0  # LMDB 0.9, whose data format persist.mappages knows
+# Blocks of the host that a mounted pool's map has behind its end, so that it can commit and delete when others have
+# taken the rest. A commit of 6,500 random pages, all that may be dirty with the usual cache, takes about as much.
+RESERVE_BYTES = 32 * MIB
+
+Value = bytes | memoryview
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class MapUpdate:
+    """What one commit changes: values to put, None to delete. Page versions carry their index in CHANGES along."""
+
+    records: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
+    pages: dict[bytes, bytes | None] = field(default_factory=dict)
+
+    def put(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Put (or with None delete) one record."""
+        self.records.setdefault(table, {})[key] = value
+
+    def __bool__(self) -> bool:
+        return bool(self.pages or self.records)
+
+
+class MapFullError(StorageError):
+    """Raised by `apply` when the map needs more address space: `grow`, then apply again."""
+
+
+class MapNoSpaceError(NoSpaceError):
+    """Raised by `apply` when the host is full, the reserve included: apply again when it is not. Nothing changed."""
+
+
+class MapDamagedError(PoolError):
+    """Raised when the map is not opened because LMDB would stumble over it."""
+
+    findings: tuple[str, ...] = ()  # of persist.mapcheck
+
+
+def _translated(method: Callable[P, T]) -> Callable[P, T]:
+    """A method of Reader that answers damage of the map with CorruptionError."""
+
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except lmdb.Error as error:
+            raise CorruptionError(f"the block map is damaged: {error}") from error
+        except struct.error:
+            raise CorruptionError("the block map is damaged: a key is not one of its table") from None
+
+    return translated
+
+
+def _translated_items(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        try:
+            yield from method(*args, **kwargs)
+        except lmdb.Error as error:
+            raise CorruptionError(f"the block map is damaged: {error}") from error
+        except struct.error:
+            raise CorruptionError("the block map is damaged: a key is not one of its table") from None
+
+    return translated
+
+
+class Reader:
+    """A read transaction over the last commit. Buffers it hands out are valid until `close`."""
+
+    def __init__(self, env: lmdb.Environment, tables: dict[str, lmdb._Database]) -> None:
+        self._txn = env.begin(buffers=True)
+        self._tables = tables
+        self._pages = self._txn.cursor(tables[PAGES])
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._pages.close()
+        self._txn.abort()
+
+    @_translated
+    def get(self, table: str, key: bytes) -> Value | None:
+        """The value under `key`, or None."""
+        value: Value | None = self._txn.get(key, db=self._tables[table])
+        return value
+
+    @_translated_items
+    def items(self, table: str, start: bytes = b"") -> Iterator[tuple[bytes, Value]]:
+        """All keys from `start` on, ascending, and their values."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            if cursor.set_range(start):
+                for key, value in cursor.iternext():
+                    yield bytes(key), value
+
+    @_translated
+    def entries(self, table: str) -> int:
+        """How many keys a table has."""
+        return int(self._txn.stat(self._tables[table])["entries"])
+
+    @_translated
+    def version(self, branch: BranchId, page: PageIndex, epoch: Epoch) -> tuple[Epoch, Value] | None:
+        """The newest version of a branch's page that is not after `epoch`."""
+        cursor = self._pages
+        key = PAGE_KEY.pack(branch, page, epoch)
+        if cursor.set_range(key):
+            found = cursor.key()
+            if found == key:
+                return epoch, cursor.value()
+            if not cursor.prev():
+                return None
+        elif not cursor.last():
+            return None
+        held_branch, held_page, held_epoch = PAGE_KEY.unpack(cursor.key())
+        if held_branch != branch or held_page != page:
+            return None
+        return Epoch(held_epoch), cursor.value()
+
+    @_translated_items
+    def epochs(self, branch: BranchId, page: PageIndex, after: Epoch) -> Iterator[Epoch]:
+        """The epochs later than `after` at which a branch's page has versions, ascending."""
+        cursor = self._pages
+        found = cursor.set_range(PAGE_KEY.pack(branch, page, after + 1))
+        while found:
+            held_branch, held_page, epoch = PAGE_KEY.unpack(cursor.key())
+            if held_branch != branch or held_page != page:
+                return
+            yield Epoch(epoch)
+            found = cursor.set_range(PAGE_KEY.pack(branch, page, epoch + 1))
+
+    @_translated
+    def next_page(self, branch: BranchId, page: PageIndex) -> PageIndex | None:
+        """The first page from `page` on of which the branch has a version."""
+        if not self._pages.set_range(PAGE_KEY.pack(branch, page, 0)):
+            return None
+        held_branch, held_page, _ = PAGE_KEY.unpack(self._pages.key())
+        return PageIndex(held_page) if held_branch == branch else None
+
+    @_translated
+    def next_change(self, branch: BranchId, epoch: Epoch, group: int) -> tuple[Epoch, int, list[PageIndex]] | None:
+        """The first entry of the change index from (branch, epoch, group) on: its epoch, group and pages."""
+        with self._txn.cursor(self._tables[CHANGES]) as cursor:
+            if not cursor.set_range(CHANGE_KEY.pack(branch, epoch, group)):
+                return None
+            held_branch, held_epoch, held_group = CHANGE_KEY.unpack(cursor.key())
+            if held_branch != branch:
+                return None
+            bits = int.from_bytes(cursor.value(), "little")
+        return Epoch(held_epoch), held_group, [PageIndex(held_group * GROUP_PAGES + n) for n in _set_bits(bits)]
+
+
+class BlockMap(Reader):
+    """The environment and the owner thread's reader."""
+
+    def __init__(self, path: str, read_only: bool = False, map_bytes: int = MAP_BYTES, shared: bool = False) -> None:
+        """Open the map in the directory `path`. Raises PoolError when there is none.
+
+        MapDamagedError when LMDB would stumble over its pages. With `shared` others may write to it meanwhile.
+        """
+        try:
+            if not shared:
+                _check_pages(path)
+            held = os.stat(os.path.join(path, MAP_FILE)).st_size
+            self._env = lmdb.open(
+                os.fsencode(path),
+                map_size=max(map_bytes, 2 * held),  # or a map that has outgrown the default could not be written to
+                max_dbs=len(TABLES) + 8,
+                create=False,
+                readonly=read_only,
+                readahead=False,
+            )
+            self._path = os.path.join(path, MAP_FILE)
+            self._reserved_to = 0  # where the blocks end that `reserve` asked for
+            self._keeps_reserve = False
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._env.close)
+                if shared:
+                    self._check_shared(path)
+                self._env.reader_check()
+                self._open_tables = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
+                stack.pop_all()
+        except OSError as error:
+            raise PoolError(f"cannot open the block map in {path}: {error.strerror}") from None
+        except lmdb.NotFoundError:
+            raise PoolError(f"the block map in {path} is incomplete") from None
+        except lmdb.Error as error:
+            raise PoolError(f"cannot open the block map in {path}: {error}") from None
+        super().__init__(self._env, self._open_tables)
+
+    @staticmethod
+    def create(path: str, first: MapUpdate) -> None:
+        """Make a map that holds `first` alone in the empty directory `path`."""
+        env = lmdb.open(
+            os.fsencode(path), map_size=MAP_BYTES, max_dbs=len(TABLES) + 8, mode=0o600, lib_version=LIB_VERSION
+        )
+        try:
+            tables = {name: env.open_db(name.encode()) for name in TABLES}
+            with env.begin(write=True) as txn:
+                for table, changes in first.records.items():
+                    _put_records(txn, tables[table], changes)
+        finally:
+            env.close()
+
+    def _check_shared(self, path: str) -> None:
+        # A reader keeps the pages of its commit. Its meta page is written over when two more are made.
+        for _ in range(SHARED_TRIES):
+            with self._env.begin() as txn, contextlib.suppress(CommitGoneError):
+                return _check_pages(path, txn.id())
+        raise PoolError(f"the block map in {path} has no meta page of its last commit")
+
+    def close(self) -> None:
+        """Close the environment."""
+        super().close()
+        self._env.close()
+
+    def refresh(self) -> None:
+        """See the last commit. Buffers handed out before are no longer valid."""
+        super().close()
+        super().__init__(self._env, self._open_tables)
+
+    def reader(self) -> Reader:
+        """A reader of its own for a scan, of the last commit. Close it before `grow`."""
+        return Reader(self._env, self._open_tables)
+
+    def grow(self) -> None:
+        """Double the address space. No transaction may be open: not `apply`, no other reader."""
+        super().close()
+        self._env.set_mapsize(self._env.info()["map_size"] * GROWTH)
+        super().__init__(self._env, self._open_tables)
+
+    def used_bytes(self) -> int:
+        """What the map takes, in whole LMDB pages that were ever used."""
+        return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def keep_reserve(self) -> None:
+        """From now on have blocks of the host ready for what the map will need, if the host has any."""
+        self._keeps_reserve = True
+        self._reserve()
+
+    def release_reserve(self) -> None:
+        """Give the host back what `keep_reserve` took, now or in an earlier life; `keep_reserve` takes it again."""
+        self._keeps_reserve, self._reserved_to = False, 0
+        os.truncate(self._path, os.stat(self._path).st_size)
+
+    def _reserve(self) -> None:
+        used = self.used_bytes()
+        if self._reserved_to - used >= RESERVE_BYTES // 2:
+            return
+        if preallocate(self._path, used, RESERVE_BYTES):
+            self._reserved_to = used + RESERVE_BYTES
+
+    def apply(self, update: MapUpdate) -> None:
+        """One commit: all of `update` or nothing, durable on return.
+
+        Raises MapFullError and MapNoSpaceError (nothing changed, and it can be tried again), StorageError,
+        CorruptionError.
+        """
+        try:
+            with self._env.begin(write=True) as txn:
+                self._put_pages(txn, update.pages)
+                for table, changes in update.records.items():
+                    _put_records(txn, self._open_tables[table], changes)
+        except lmdb.MapFullError:
+            raise MapFullError("the block map is full") from None
+        except lmdb.Error as error:
+            raise _failure(error) from error
+        if self._keeps_reserve:
+            self._reserve()
+
+    def _put_pages(self, txn: lmdb.Transaction, pages: dict[bytes, bytes | None]) -> None:
+        if not pages:
+            return
+        _put_records(txn, self._open_tables[PAGES], pages)
+        changes = self._open_tables[CHANGES]
+        masks: dict[bytes, list[int]] = {}
+        for key, value in pages.items():
+            branch, page, epoch = PAGE_KEY.unpack(key)
+            group, bit = divmod(page, GROUP_PAGES)
+            masks.setdefault(CHANGE_KEY.pack(branch, epoch, group), [0, 0])[value is None] |= 1 << bit
+        for key, (present, gone) in sorted(masks.items()):
+            stored = txn.get(key, default=b"", db=changes)
+            if len(stored) > GROUP_BYTES:
+                raise CorruptionError("the block map is damaged: an entry of the change index is too long")
+            bits = (int.from_bytes(stored, "little") | present) & ~gone
+            if bits:
+                txn.put(key, bits.to_bytes(GROUP_BYTES, "little"), db=changes)
+            else:
+                txn.delete(key, db=changes)
+
+
+def _check_pages(path: str, commit: int | None = None) -> None:
+    """Raises MapDamagedError, CommitGoneError, OSError."""
+    findings = find_damage(os.path.join(path, MAP_FILE), TABLES, commit)
+    if findings:
+        pool = os.path.dirname(path)
+        error = MapDamagedError(f"the block map in {path} is damaged ({findings[0]}): rowfs check {pool} tells more")
+        error.findings = tuple(findings)
+        raise error
+
+
+def verify(path: str) -> list[str]:
+    """What persist.mapcheck, or else LMDB's offline verifier, finds wrong with the pages of the map in `path`.
+
+    Nobody may have it open. Raises PoolError when it cannot even begin.
+    """
+    from lmdb.verify import VerifyError
+    from lmdb.verify import verify as verify_pages
+
+    try:
+        findings = find_damage(os.path.join(path, MAP_FILE), TABLES, pages_max=ALL_PAGES)
+        return findings or [str(problem) for problem in verify_pages(path)]  # type: ignore[no-untyped-call]
+    except (VerifyError, OSError) as error:
+        raise PoolError(f"the block map in {path} cannot be read: {error}") from None
+
+
+def _put_records(txn: lmdb.Transaction, table: lmdb._Database, changes: dict[bytes, bytes | None]) -> None:
+    puts = sorted((key, value) for key, value in changes.items() if value is not None)
+    with txn.cursor(table) as cursor:
+        cursor.putmulti(puts)
+        for key, value in changes.items():
+            if value is None and cursor.set_key(key):
+                cursor.delete()
+
+
+def _set_bits(bits: int) -> Iterator[int]:
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
+
+
+def _failure(error: lmdb.Error) -> StorageError | NoSpaceError | CorruptionError:
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+        return CorruptionError(f"the block map is damaged: {error}")
+    if os.strerror(errno.ENOSPC) in str(error):
+        # The transaction is undone. Tried again, it writes all its pages anew, so that nothing rests on what the kernel
+        # may have dropped.
+        return MapNoSpaceError("the file system that holds the pool is full: free some space there")
+    return StorageError(f"the block map failed: {error}")

@@ -1,0 +1,167 @@
+"""The data file: reads and writes of blocks at their addresses. No other Python calls pread or pwrite on it; C does for
+the commonest requests (mount/_hotpath.c, mount/_workers.c).
+
+The only one that calls fallocate, too: `preallocate` is for the map's file.
+
+This is also the seam where tests inject faults: whatever offers the methods of `DataFile` can take its place, but for
+`fileno` and `sync_with`, which are for who has the file itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from errno import EAGAIN, EINTR, ENOSPC, EOPNOTSUPP
+
+from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError
+from rowfs.base.format import pack_label, unpack_label
+from rowfs.base.ranges import Span
+from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, BlockAddress
+
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
+# ext4 and XFS cache as one folio what one call writes, and ext4 looks at all blocks of it at each small write later:
+# with 1 MiB that is as much work as everything else together.
+WRITE_BYTES_MAX = 64 << 10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class DataFile:
+    """One open data file. Methods may be called from any thread; each system call is atomic for whole blocks."""
+
+    def __init__(self, path: str, read_only: bool = False) -> None:
+        """Raises PoolError when there is no data file of a known format at `path`."""
+        self.path = path
+        try:
+            self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        except OSError as error:
+            raise PoolError(f"cannot open {path}: {error.strerror}") from None
+        self._nowait_flag = os.RWF_NOWAIT
+        self._fdatasync: Callable[[int], None] = os.fdatasync
+        try:
+            self.uuid = unpack_label(os.pread(self._fd, BLOCK_BYTES, 0))
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    @staticmethod
+    def create(path: str, uuid: bytes) -> None:
+        """Make a data file that holds its label alone. Raises PoolError when there is a file already."""
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PoolError(f"cannot create {path}: {error.strerror}") from None
+        try:
+            os.pwrite(fd, pack_label(uuid), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close the file, without syncing it."""
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (mount/_hotpath.c)."""
+        return self._fd
+
+    def write(self, address: BlockAddress, data: bytes | memoryview, skip_bytes: int = 0) -> None:
+        """Write `data` from `skip_bytes` into the block at `address` on, over as many consecutive blocks as it fills.
+
+        Raises NoSpaceError when the host file system is full, StorageError for any other failure.
+        """
+        position = (address << BLOCK_BITS) + skip_bytes
+        try:
+            if len(data) <= WRITE_BYTES_MAX and os.pwrite(self._fd, data, position) == len(data):
+                return
+            view = memoryview(data)
+            while view:  # or a signal came, or it was the last free block of the host
+                done = os.pwrite(self._fd, view[:WRITE_BYTES_MAX], position)
+                view, position = view[done:], position + done
+        except OSError as error:
+            raise _failure(error, "write") from error
+
+    def read(self, spans: Sequence[Span], buffer: memoryview) -> None:
+        """Fill `buffer` from the spans; waits for the disk. Raises CorruptionError past the end of the file."""
+        for position, start, length in spans:
+            self._read_span(position, buffer[start : start + length], 0)
+
+    def read_cached(self, spans: Sequence[Span], buffer: memoryview) -> bool:
+        """As `read`, but False (and `buffer` undefined) when it would have to wait for the disk."""
+        if not self._nowait_flag:
+            return False
+        for position, start, length in spans:
+            if not self._read_span(position, buffer[start : start + length], self._nowait_flag):
+                return False
+        return True
+
+    def _read_span(self, position: int, target: memoryview, flags: int) -> bool:
+        while len(target):
+            try:
+                done = os.preadv(self._fd, [target], position, flags)
+            except OSError as error:
+                if error.errno == EAGAIN and flags:
+                    return False
+                if error.errno == EOPNOTSUPP and flags:  # a host file system that cannot tell: always use a thread
+                    self._nowait_flag = 0
+                    return False
+                if error.errno == EINTR:
+                    continue
+                raise _failure(error, "read") from error
+            if done == 0:  # a block in use was written once, so the file has reached it
+                raise CorruptionError(f"the data file ends before byte {position}, which is in use")
+            target, position = target[done:], position + done
+        return True
+
+    def sync(self) -> None:
+        """Make every write that returned durable."""
+        try:
+            self._fdatasync(self._fd)
+        except OSError as error:
+            raise _failure(error, "fdatasync") from error
+
+    def sync_with(self, fdatasync: Callable[[int], None]) -> None:
+        """Have `fdatasync` called to sync, which whoever else syncs the descriptor calls too: the kernel tells only one
+        caller of a write that failed."""
+        self._fdatasync = fdatasync
+
+    def punch(self, first: BlockAddress, blocks: int) -> None:
+        """Give blocks back to the host file system; they read as zeros. A host that cannot is left alone."""
+        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        code = _fallocate(self._fd, mode, first << BLOCK_BITS, blocks << BLOCK_BITS)
+        if code not in (0, EOPNOTSUPP):
+            raise StorageError(f"cannot punch a hole into {self.path}: {os.strerror(code)}", code)
+
+    def size_bytes(self) -> int:
+        """Where the data file ends."""
+        return os.fstat(self._fd).st_size
+
+    def used_bytes(self) -> int:
+        """What the data file takes on the host file system."""
+        return os.fstat(self._fd).st_blocks * 512
+
+    def host_free_bytes(self) -> int:
+        """What the host file system has left for the user who mounted."""
+        host = os.fstatvfs(self._fd)
+        return host.f_bavail * host.f_frsize
+
+
+def preallocate(path: str, offset: int, length: int) -> bool:
+    """Have blocks of the host ready for a range of a file, whose size stays. False: it has not so many, or no way."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return _fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) == 0
+    finally:
+        os.close(fd)
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> int:
+    return ctypes.get_errno() if _libc.fallocate(fd, mode, offset, length) else 0
+
+
+def _failure(error: OSError, what: str) -> NoSpaceError | StorageError:
+    if error.errno == ENOSPC:
+        return NoSpaceError("the file system that holds the pool is full: free some space there")
+    return StorageError(f"{what} of the data file failed: {error.strerror}")

@@ -1,0 +1,289 @@
+"""Which blocks of the data file are free, and handing them out in long contiguous runs.
+
+Invariants:
+- A set bit in memory is a block that is allocated, or freed by a commit that is not yet recycled. Only `recycle` clears
+  bits, so a freed block is never handed out before the commit that freed it is durable and its readers are done.
+- What `freeze` gives the commit has the bits of all freed blocks clear: durable bitmaps never know a block as both.
+- A claim is a run of free blocks that one writer alone allocates from. It lives in memory only; its bits are clear.
+- available[chunk] = blocks of the chunk that are neither allocated nor claimed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rowfs.base import bitmap
+from rowfs.base.bitmap import CHUNK_BLOCKS
+from rowfs.base.errors import CorruptionError, NoSpaceError
+from rowfs.base.format import CHUNK_KEY
+from rowfs.base.units import BLOCK_BYTES, MIB, BlockAddress
+
+CLAIM_BLOCKS = 512  # 2 MiB: random overwrites of one disk land side by side even when others write too
+ROOMY_BLOCKS = CHUNK_BLOCKS // 8  # a chunk with less free is used only when the data file cannot grow
+LOADED_CHUNKS_MAX = 1024  # 4 MiB of bitmaps in memory, beside the changed ones
+CHUNK_MAX = 1 << 23  # 1 PiB of data; a table of all chunks is kept in memory
+HOST_RESERVE_BYTES = 64 * MIB  # left on the host file system, so that a full pool can still commit and delete
+NO_ADDRESSES = np.empty(0, np.int64)
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """Where a writer allocates next: the free blocks [next, end)."""
+
+    next: int = 0
+    end: int = 0
+
+
+@dataclass(slots=True)
+class FrozenSpace:
+    """What a commit takes of the free space: bitmaps as they will be durable, and the blocks it frees."""
+
+    chunks: dict[int, bytearray]
+    freed: np.ndarray
+
+
+class Space:
+    """The free space of one pool."""
+
+    def __init__(
+        self,
+        load: Callable[[int], bytearray | None],
+        used: dict[int, int],
+        capacity_blocks: int | None,
+        host_free_bytes: Callable[[], int],
+    ) -> None:
+        """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none)."""
+        self._load = load
+        self._host_free_bytes = host_free_bytes
+        self.capacity_blocks = capacity_blocks
+        self.allocated_blocks = sum(used.values())
+        self._available = array("q", [CHUNK_BLOCKS]) * (max(used, default=-1) + 1)
+        for chunk, count in used.items():
+            self._available[chunk] -= count
+        self._chunks: OrderedDict[int, bytearray] = OrderedDict()
+        self._changed: set[int] = set()
+        self._committing: set[int] = set()
+        self._claims: set[Claim] = set()
+        self._scanned = -1  # the chunk that _free_runs are of
+        self._free_runs: deque[tuple[int, int]] = deque()
+        self._freed: list[np.ndarray] = []  # since the last freeze
+        self._freed_one: list[int] = []
+        self._unrecycled: list[np.ndarray] = []  # durable or in a commit, not yet recycled
+        self.freed_blocks = 0  # how many are in the three above
+
+    # Allocating
+
+    def allocate(self, claim: Claim, blocks: int) -> tuple[BlockAddress, int]:
+        """Up to `blocks` consecutive free blocks, now allocated: the first and how many.
+
+        Raises NoSpaceError when there are none.
+        """
+        if claim.next == claim.end:
+            self._renew(claim, blocks)
+        address = claim.next
+        count = min(blocks, claim.end - address)
+        claim.next += count
+        chunk, first = divmod(address, CHUNK_BLOCKS)
+        bits = self._chunks.get(chunk)
+        if bits is None:
+            bits = self._chunk(chunk)
+        bitmap.set_range(bits, first, count)
+        self._changed.add(chunk)
+        self.allocated_blocks += count
+        return BlockAddress(address), count
+
+    def undo(self, address: BlockAddress, blocks: int) -> None:
+        """Take back an allocation that no page has ever held (the write into it failed)."""
+        chunk, first = divmod(address, CHUNK_BLOCKS)
+        bitmap.clear_range(self._chunk(chunk), first, blocks)
+        self._available[chunk] += blocks
+        self.allocated_blocks -= blocks
+
+    def drop(self, claim: Claim) -> None:
+        """Give back what is left of a claim."""
+        if claim.end > claim.next:
+            self._available[claim.next // CHUNK_BLOCKS] += claim.end - claim.next
+        claim.next = claim.end = 0
+        self._claims.discard(claim)
+
+    def _renew(self, claim: Claim, blocks: int) -> None:
+        self.drop(claim)
+        if self._host_free_bytes() < HOST_RESERVE_BYTES:
+            raise NoSpaceError(
+                "the file system that holds the pool is full: free some space there, or delete snapshots"
+            )
+        want = max(CLAIM_BLOCKS, min(blocks, CHUNK_BLOCKS))
+        run = self._claim_run(want)
+        if run is None:  # what is left may be claimed by writers who do not use it
+            for other in list(self._claims):
+                self.drop(other)
+            self._scanned = -1
+            self._free_runs.clear()
+            run = self._claim_run(want)
+        if run is None:
+            raise NoSpaceError("the pool is full: delete snapshots or disks")
+        claim.next, claim.end = run
+        self._claims.add(claim)
+
+    def _claim_run(self, want: int) -> tuple[int, int] | None:
+        if self.capacity_blocks is not None:
+            claimed = sum(claim.end - claim.next for claim in self._claims)
+            want = min(want, self.capacity_blocks - self.allocated_blocks - claimed)
+        while want > 0:
+            if self._free_runs:
+                first, count = self._free_runs.popleft()
+                if count > want:
+                    self._free_runs.appendleft((first + want, count - want))
+                    count = want
+                self._available[self._scanned] -= count
+                start = self._scanned * CHUNK_BLOCKS + first
+                return start, start + count
+            chunk = self._next_chunk()
+            if chunk is None:
+                return None
+            self._scan(chunk)
+        return None
+
+    def _next_chunk(self) -> int | None:
+        available = np.frombuffer(self._available, np.int64)
+        roomy = np.flatnonzero(available >= ROOMY_BLOCKS)
+        if len(roomy):
+            return int(roomy[0])
+        if self.capacity_blocks is None or len(available) * CHUNK_BLOCKS < self.capacity_blocks:
+            del available  # an array that is being looked at cannot grow
+            self._available.append(CHUNK_BLOCKS)
+            return len(self._available) - 1
+        any_left = np.flatnonzero(available > 0)
+        return int(any_left[0]) if len(any_left) else None
+
+    def _scan(self, chunk: int) -> None:
+        bits = self._chunk(chunk)
+        start = chunk * CHUNK_BLOCKS
+        claims = [claim for claim in self._claims if start <= claim.next < min(claim.end, start + CHUNK_BLOCKS)]
+        if claims:
+            bits = bytearray(bits)
+            for claim in claims:
+                bitmap.set_range(bits, claim.next - start, claim.end - claim.next)
+        self._scanned = chunk
+        self._free_runs = deque(bitmap.free_runs(bits))
+        assert sum(count for _, count in self._free_runs) == self._available[chunk], "free blocks are miscounted"
+
+    def _chunk(self, chunk: int) -> bytearray:
+        bits = self._chunks.get(chunk)
+        if bits is None:
+            self._evict()
+            bits = self._load(chunk) or bytearray(bitmap.CHUNK_BYTES)
+            self._restore_unrecycled(chunk, bits)
+            self._chunks[chunk] = bits
+        else:
+            self._chunks.move_to_end(chunk)
+        return bits
+
+    def _restore_unrecycled(self, chunk: int, bits: bytearray) -> None:
+        # The durable bitmap has these blocks free already; in memory they stay allocated until they are recycled.
+        for addresses in self._unrecycled:
+            for block in _of_chunk(addresses, chunk).tolist():
+                if not bits[block >> 3] >> (block & 7) & 1:
+                    bitmap.set_range(bits, block, 1)
+
+    def _evict(self) -> None:
+        if len(self._chunks) < LOADED_CHUNKS_MAX:
+            return
+        for chunk in list(self._chunks):
+            if chunk not in self._changed and chunk not in self._committing:
+                del self._chunks[chunk]
+                if len(self._chunks) < LOADED_CHUNKS_MAX:
+                    return
+
+    # Freeing
+
+    def free(self, address: int) -> None:
+        """Free one block, with the next commit."""
+        self._freed_one.append(address)
+        self.freed_blocks += 1
+
+    def free_many(self, addresses: np.ndarray) -> None:
+        """Free blocks, with the next commit."""
+        if len(addresses):
+            self._freed.append(addresses.astype(np.int64))
+            self.freed_blocks += len(addresses)
+
+    @property
+    def freed_now(self) -> bool:
+        """Whether blocks were freed since the last freeze."""
+        return bool(self._freed or self._freed_one)
+
+    def freeze(self) -> FrozenSpace:
+        """What the commit that begins now makes durable. Its freed blocks must come back through `recycle`."""
+        freed = np.concatenate([*self._freed, np.array(self._freed_one, np.int64)])
+        freed.sort()
+        self._freed, self._freed_one = [], []
+        if len(freed):
+            self._unrecycled.append(freed)
+        chunks = {}
+        for chunk in self._changed | set(np.unique(freed // CHUNK_BLOCKS).tolist()):
+            bits = bytearray(self._chunk(chunk))
+            for addresses in self._unrecycled:
+                blocks = _of_chunk(addresses, chunk)
+                if len(blocks):
+                    bitmap.clear_many(bits, blocks)
+            chunks[chunk] = bits
+        self._committing, self._changed = set(chunks), set()
+        return FrozenSpace(chunks, freed)
+
+    def committed(self) -> None:
+        """What `freeze` gave last is durable now, and what `load` reads."""
+        self._committing = set()
+
+    def recycle(self, freed: np.ndarray) -> None:
+        """Make the blocks of a durable commit, whose readers are done, free for new data."""
+        if not len(freed):
+            return
+        place = next((at for at, addresses in enumerate(self._unrecycled) if addresses is freed), None)
+        assert place is not None, "blocks are recycled twice"
+        chunks, counts = np.unique(freed // CHUNK_BLOCKS, return_counts=True)
+        for chunk, count in zip(chunks.tolist(), counts.tolist(), strict=True):
+            bitmap.clear_many(self._chunk(chunk), _of_chunk(freed, chunk))
+            self._available[chunk] += count
+        del self._unrecycled[place]  # only now: bitmaps that were loaded above had to have these blocks
+        self.allocated_blocks -= len(freed)
+        self.freed_blocks -= len(freed)
+
+    # Looking
+
+    def end_of_used(self) -> int:
+        """The address behind the last block that was allocated when the pool was opened."""
+        for chunk in range(len(self._available) - 1, -1, -1):
+            runs = bitmap.used_runs(self._chunk(chunk)) if self._available[chunk] < CHUNK_BLOCKS else NO_ADDRESSES
+            if len(runs):
+                return chunk * CHUNK_BLOCKS + int(runs[-1][1])
+        return 0
+
+    def free_blocks(self) -> int:
+        """How many blocks a writer could still get."""
+        host = max(0, self._host_free_bytes() - HOST_RESERVE_BYTES) // BLOCK_BYTES
+        if self.capacity_blocks is None:
+            return host
+        return max(0, min(host, self.capacity_blocks - self.allocated_blocks))
+
+
+def used_counts(items: Iterator[tuple[bytes, bytes | memoryview]]) -> dict[int, int]:
+    """How many blocks of each chunk the stored bitmaps say are allocated. Raises CorruptionError."""
+    counts = {}
+    for key, value in items:
+        chunk = int.from_bytes(key)
+        if len(key) != CHUNK_KEY.size or chunk > CHUNK_MAX:
+            raise CorruptionError(f"there is an allocation bitmap under the key {key.hex()}, which is none of a chunk")
+        counts[chunk] = min(bitmap.used_blocks(value), CHUNK_BLOCKS)  # what else is wrong is seen when it is decoded
+    return counts
+
+
+def _of_chunk(addresses: np.ndarray, chunk: int) -> np.ndarray:
+    """Of sorted addresses those in the chunk, counted from its first block."""
+    low, high = np.searchsorted(addresses, (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS))
+    return addresses[low:high] - chunk * CHUNK_BLOCKS

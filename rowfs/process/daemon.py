@@ -1,0 +1,245 @@
+"""The daemon: one process, one pool, one mount.
+
+python -m rowfs.process.daemon POOL MNT [-o OPTIONS] [--foreground] [--ready-fd N]
+
+`rowfs mount` starts it and waits on the descriptor for `ready` or `error: …`, one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import string
+import sys
+import time
+from urllib.parse import quote
+
+import trio
+
+from rowfs.base.errors import BusyError, RowfsError, StorageError
+from rowfs.base.format import LOG_FILE
+from rowfs.mount import native, session
+from rowfs.mount.control import Server
+from rowfs.mount.kernelcache import run_apart
+from rowfs.mount.methods import Methods
+from rowfs.mount.operations import Operations
+from rowfs.mount.service import Service
+from rowfs.mount.views import holders_elsewhere, own_views
+from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
+from rowfs.process.options import Options, parse_options
+from rowfs.store.pool import Pool
+
+log = logging.getLogger("rowfs")
+
+SWITCH_INTERVAL_S = 0.0002  # with Python's 5 ms the commit thread starves beside a busy event loop
+ELSEWHERE_S = 5.0  # namespaces come and go, as services are started
+GOODBYE_S = 5.0  # for what a daemon still has to do when its mount is gone
+
+
+def main() -> int:
+    """Run a daemon until its mount is gone. 0: everything is durable."""
+    arguments = _arguments()
+    try:
+        daemon = _start(arguments)
+    except Exception as error:
+        return _refuse(arguments, error)
+    try:
+        trio.run(daemon.run, arguments.ready_fd)
+    finally:
+        daemon.close()
+    return 1 if daemon.failed else 0
+
+
+def _start(arguments: argparse.Namespace) -> Daemon:
+    """A mount that nobody serves yet. Raises RowfsError, OSError."""
+    options = parse_options(arguments.options)
+    check_mountpoint(arguments.mountpoint, arguments.pool)
+    pool = _open(arguments.pool, options)
+    _log_to(None if arguments.foreground else os.path.join(arguments.pool, LOG_FILE))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        daemon = Daemon(pool, arguments.mountpoint, options)
+        daemon.mount()
+    except BaseException:
+        pool.close()
+        raise
+    return daemon
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rowfs.process.daemon", description="The daemon behind rowfs mount.")
+    parser.add_argument("pool", type=os.path.abspath)
+    parser.add_argument("mountpoint", type=os.path.abspath)
+    parser.add_argument("-o", dest="options", default="")
+    parser.add_argument("--foreground", action="store_true")
+    parser.add_argument("--ready-fd", type=int)
+    return parser.parse_args()
+
+
+def _open(path: str, options: Options) -> Pool:
+    """The pool; if it was just unmounted, when its daemon is done. Raises RowfsError."""
+    deadline = time.monotonic() + GOODBYE_S
+    while True:
+        try:
+            return Pool(path, options.read_only, options.cache_bytes)
+        except BusyError:
+            if is_mounted(path) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
+    """Say in one line why there is no mount. What nobody foresaw goes into the log in full."""
+    line = str(error)
+    if not isinstance(error, RowfsError | OSError):
+        path = os.path.join(arguments.pool, LOG_FILE)
+        if not log.hasHandlers():
+            with contextlib.suppress(OSError):  # without a log the line is all there is
+                _log_to(None if arguments.foreground else path)
+        log.error("the pool cannot be mounted", exc_info=error)
+        line = f"a fault in rowfs itself: {type(error).__name__}: {error} ({path} shows where)"
+    line = line.replace("\n", " ")
+    if arguments.ready_fd is None:
+        print(f"rowfs: {line}", file=sys.stderr)
+    else:
+        os.write(arguments.ready_fd, f"error: {line}\n".encode(errors="surrogateescape"))
+    return 1
+
+
+def _log_to(path: str | None) -> None:
+    handler: logging.Handler = logging.StreamHandler() if path is None else logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+
+
+class Daemon:
+    """A pool and its mount, from mounting to the last commit."""
+
+    def __init__(self, pool: Pool, mountpoint: str, options: Options) -> None:
+        self._pool = pool
+        self._mountpoint = mountpoint
+        self._options = options
+        self._service = Service(pool, mountpoint)
+        born_ns = pool.catalog.pool.created_ns
+        self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
+        self._server = Server(pool.path, Methods(self._service, self._unmount).table(), pool.release_reserve)
+        self._over = trio.Event()  # unmounted, and everything durable that can be
+        self._gone = False  # the kernel has no mount of ours any more
+        self._lost: str | None = None  # why not everything became durable, though no commit failed
+
+    def mount(self) -> None:
+        """Mount. Raises RowfsError when libfuse cannot."""
+        words = {"default_permissions", "subtype=rowfs", f"fsname={_escaped(self._pool.path)}", *self._options.fuse}
+        if self._options.read_only:
+            words.add("ro")
+        session.mount(self._operations, self._mountpoint, words)
+
+    @property
+    def failed(self) -> bool:
+        """Whether not everything became durable."""
+        return self._pool.commits.failed is not None
+
+    async def run(self, ready_fd: int | None) -> None:
+        """Serve the mount and the socket until the mount is gone."""
+        async with trio.open_nursery() as nursery:
+            self._operations.start_in(nursery)
+            await nursery.start(self._service.committer.run)
+            await nursery.start(self._server.run)
+            self._pool.keep_reserve()
+            await nursery.start(self._end_on_signals)
+            nursery.start_soon(self._say_ready, ready_fd)
+            await session.serve()
+            self._gone = True
+            await self._settle()
+            self._over.set()
+            with trio.move_on_after(GOODBYE_S):
+                await self._server.quiet()
+            self._service.committer.stop()
+            nursery.cancel_scope.cancel()
+
+    async def _say_ready(self, ready_fd: int | None) -> None:
+        await trio.to_thread.run_sync(tune, self._mountpoint)
+        native.warn_if_missing()
+        log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
+        if ready_fd is not None:
+            os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+
+    async def _settle(self) -> None:
+        try:
+            await self._service.committer.commit()
+        except RowfsError as error:  # logged already, and told by the exit code and umount's answer
+            self._lost = self._lost or str(error)
+
+    async def _unmount(self, force: bool) -> None:
+        """For the socket. Raises BusyError; StorageError when not everything became durable."""
+        device = (await trio.to_thread.run_sync(own_views, self._mountpoint))[0].device
+        await run_apart(self._take_down, force)
+        if force:
+            session.terminate()
+        else:
+            await self._gone_elsewhere(device)
+        await self._over.wait()
+        why = self._pool.commits.failed or self._lost
+        if why:
+            raise StorageError(f"unmounted, but not everything could be made durable: {why}")
+
+    async def _gone_elsewhere(self, device: str) -> None:
+        """Wait until no other namespace has the mount. Raises BusyError where that takes long."""
+        with trio.move_on_after(ELSEWHERE_S):
+            await self._over.wait()
+            return
+        if others := await trio.to_thread.run_sync(holders_elsewhere, device):
+            raise BusyError(
+                f"{self._mountpoint} is unmounted here, but not in the mount namespaces of {', '.join(others)}: "
+                f"the daemon ends when they do, or when it is sent SIGTERM"
+            )
+
+    def _take_down(self, force: bool) -> None:
+        if force:
+            self._write_back()
+        unmount(self._mountpoint, lazy=force)
+
+    def _write_back(self) -> None:
+        """What the kernel has cached reaches us before it is cut off. If it cannot, force is for just that."""
+        try:
+            session.write_back(self._mountpoint)
+        except OSError as error:
+            self._lost = f"what the kernel had cached could not be stored: {error.strerror}"
+            log.error("unmounting by force, but %s", self._lost)
+
+    async def _end_on_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("ending on %s", signal.Signals(number).name)
+                try:
+                    await run_apart(self._take_down, True)
+                except (RowfsError, OSError) as error:
+                    log.warning("cannot unmount %s: %s", self._mountpoint, error)
+                session.terminate()
+
+    def close(self) -> None:
+        """The last commit; let go of the pool."""
+        session.close(unmount=not self._gone)
+        try:
+            self._pool.close()
+        except RowfsError as error:
+            log.error("the last commit failed: %s", error)
+            self._pool.commits.fail(str(error))
+        log.info("%s is unmounted", self._pool.path)
+
+
+def _escaped(path: str) -> str:
+    # pyfuse3 takes options in ASCII alone: the rest as in a URL (cli.mounts reads it back). libfuse splits its options
+    # at commas and takes backslashes for escapes.
+    path = quote(os.fsencode(path), safe=string.printable.replace("%", ""))
+    return path.replace("\\", "\\\\").replace(",", "\\,")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""The commit: how changes in memory become durable, all of them or none.
+
+    1  freeze       owner   dirty pages, bitmaps, records are set aside; the owner goes on with copies
+    2  sync         worker  fdatasync of the data file
+    3  apply        worker  one LMDB transaction, synced
+    4  finish       owner   frozen pages are clean; points whose removal is durable now may be dropped
+    5  punch        worker  blocks that this commit freed go back to the host, once reads that began before are done
+    6  recycle      owner   and then may be allocated again
+
+A crash before 3 is done leaves the map as it was: what 2 made durable lies in blocks that no durable page holds, or in
+blocks that the disk's head owned then already, where old or new are both right until an fsync. Hence invariants 3
+(nothing is reused before 6), 4 (2 before 3) and 5 (points are dropped at 4, never before). After 3 a crash loses only
+that freed blocks were not punched. A failure of 2 or 3 makes the pool read-only: the frozen set stays readable in
+memory, and nothing is tried again, since a second fdatasync may report success for pages that the kernel has dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rowfs.base import bitmap, pagecode
+from rowfs.base.errors import ReadOnlyError, RowfsError
+from rowfs.base.format import CHUNK_KEY, PENDING, PENDING_KEY, PENDING_REVISIT, SPACE, page_key
+from rowfs.base.ranges import merge_sorted
+from rowfs.base.units import BlockAddress
+from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
+from rowfs.persist.datafile import DataFile
+from rowfs.persist.space import FrozenSpace, Space
+from rowfs.store.catalog import Catalog
+from rowfs.store.diskio import DiskIO
+from rowfs.store.model import Removal
+from rowfs.store.versions import Layer, Versions
+
+PUNCH_BLOCKS_MAX = 1024  # 4 MiB: while the host punches a hole, nobody else can write to the data file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit takes. Nothing in it changes until it is finished."""
+
+    pages: Layer
+    space: FrozenSpace
+    update: MapUpdate
+    removals: list[Removal] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Freed:
+    """Blocks of a durable commit, and the read tickets given out when it finished."""
+
+    addresses: np.ndarray
+    tickets: int
+
+
+class Commits:
+    """The commits of one pool, one at a time."""
+
+    def __init__(
+        self, data: DataFile, blockmap: BlockMap, space: Space, versions: Versions, catalog: Catalog, io: DiskIO
+    ) -> None:
+        self._data = data
+        self._map = blockmap
+        self._space = space
+        self._versions = versions
+        self._catalog = catalog
+        self._io = io
+        self._saved_revisits = set(catalog.revisits)
+        self.running: Batch | None = None
+        self.syncing = False  # between `begin_sync` and `end_sync`
+        self.failed: str | None = None  # why the pool is read-only
+        self._tickets = 0
+        self._reading: set[int] = set()
+        self.freed: deque[Freed] = deque()  # durable, and not yet recycled
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything changed since the last commit began that an fsync has to make durable."""
+        return self._io.unsynced or self.map_changed
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything changed at all: the times of disks besides."""
+        return self.needed or self._catalog.unsaved_times
+
+    @property
+    def map_changed(self) -> bool:
+        """Whether a commit would change more than times; else a sync of the data file is all that an fsync needs."""
+        return bool(
+            self._io.changed
+            or self._versions.dirty
+            or self._catalog.unsaved
+            or self._space.freed_now
+            or self._io.revisits != self._saved_revisits
+        )
+
+    # 1 and 4: the owner
+
+    def freeze(self) -> Batch:
+        """Begin a commit. Raises ReadOnlyError when an earlier one failed."""
+        assert self.running is None, "one commit at a time"
+        if self.failed:
+            raise ReadOnlyError(f"the pool is read-only since a commit failed: {self.failed}")
+        update = MapUpdate()
+        self._save_revisits(update)
+        for thing in self._io.changed:
+            self._catalog.touch(thing)
+        self._io.changed = set()
+        self._io.unsynced = False
+        removals = [removal for removal in self._catalog.removals.values() if not removal.durable]
+        self._catalog.freeze(update)
+        self.running = Batch(self._versions.freeze(), self._space.freeze(), update, removals)
+        return self.running
+
+    def _save_revisits(self, update: MapUpdate) -> None:
+        revisits = self._io.revisits
+        for key in revisits - self._saved_revisits:
+            update.put(PENDING, PENDING_KEY.pack(PENDING_REVISIT, *key), b"")
+        for key in self._saved_revisits - revisits:
+            update.put(PENDING, PENDING_KEY.pack(PENDING_REVISIT, *key), None)
+        self._saved_revisits = set(revisits)
+
+    def begin_sync(self) -> None:
+        """Instead of `freeze`, where `map_changed` says no: `sync` makes durable what was written until now."""
+        assert self.running is None and not self.map_changed, "the map has to be committed"
+        self._io.unsynced = False
+        self.syncing = True
+
+    def end_sync(self) -> None:
+        """What was written before `begin_sync` is durable."""
+        self.syncing = False
+
+    def finish(self, batch: Batch) -> None:
+        """The batch is durable."""
+        assert batch is self.running, "another commit is running"
+        self.running = None
+        self._versions.committed()
+        self._space.committed()
+        for removal in batch.removals:
+            removal.durable = True
+        if len(batch.space.freed):
+            self.freed.append(Freed(batch.space.freed, self._tickets))
+
+    def fail(self, why: str) -> None:
+        """A commit failed: from now on nothing is changed any more."""
+        self.failed = self.failed or why
+
+    # 2 and 3: any thread
+
+    def sync(self) -> None:
+        """Make what was written in place durable. Raises NoSpaceError, StorageError."""
+        self._data.sync()
+
+    def write(self, batch: Batch) -> None:
+        """Make a batch durable.
+
+        Raises MapFullError (call `grow`, then this again), MapNoSpaceError (this again, later), NoSpaceError,
+        StorageError.
+        """
+        self._data.sync()
+        update = batch.update
+        for (branch, index), held in batch.pages.items():
+            for epoch, page in held.items():
+                key = page_key(branch, index, epoch)
+                update.pages[key] = None if page is None else pagecode.encode(key, page.addresses, page.owned)
+        for chunk, bits in batch.space.chunks.items():
+            key = CHUNK_KEY.pack(chunk)
+            update.put(SPACE, key, bitmap.encode(key, bits))
+        if update:
+            self._map.apply(update)
+
+    def grow(self) -> None:
+        """Give the map more address space (owner; no reader may be open)."""
+        self._map.grow()
+
+    # 5 and 6
+
+    def begin_read(self) -> int:
+        """A read in a worker begins; blocks freed from now on are kept until `end_read`."""
+        self._tickets += 1
+        self._reading.add(self._tickets)
+        return self._tickets
+
+    def end_read(self, ticket: int) -> None:
+        """That read is done."""
+        self._reading.discard(ticket)
+
+    def unread(self) -> Freed | None:
+        """The oldest freed blocks that no read may still want; None: there are none."""
+        if self.freed and all(ticket > self.freed[0].tickets for ticket in self._reading):
+            return self.freed[0]
+        return None
+
+    def punch(self, freed: Freed, pause: Callable[[], None] = lambda: None) -> None:
+        """Give freed blocks back to the host (any thread). `pause` is called after each call to the host."""
+        for first, count in merge_sorted(freed.addresses):
+            for start in range(first, first + count, PUNCH_BLOCKS_MAX):
+                self._data.punch(BlockAddress(start), min(PUNCH_BLOCKS_MAX, first + count - start))
+                pause()
+
+    def recycle(self, freed: Freed) -> None:
+        """Freed blocks may be allocated again (owner)."""
+        assert freed is self.freed[0], "freed blocks are recycled in order"
+        self.freed.popleft()
+        self._space.recycle(freed.addresses)
+
+    def run(self) -> None:
+        """A whole commit in this thread, as far as one is needed. Raises as `write`; the pool is read-only then."""
+        if self.needed:
+            try:
+                batch = self.freeze()
+                self._write_growing(batch)
+            except BaseException as error:
+                self.fail(str(error) or repr(error))
+                raise
+            self.finish(batch)
+        while (freed := self.unread()) is not None:
+            try:
+                self.punch(freed)
+            except RowfsError as error:  # the host keeps its blocks; the pool's are free all the same
+                log.warning("freed blocks were not given back to the host: %s", error)
+            self.recycle(freed)
+
+    def _write_growing(self, batch: Batch) -> None:
+        while True:
+            try:
+                return self.write(batch)
+            except MapFullError:
+                self.grow()

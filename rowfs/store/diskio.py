@@ -1,0 +1,345 @@
+"""Reading and writing disks: byte ranges to blocks, blocks to addresses, redirect-on-write.
+
+A block is overwritten in place where the head's version of its page owns it; else a new block is allocated, written,
+and only then put into the page. So a write that fails leaves the disk as it was, and data under a snapshot is never
+touched. A block of zeros is stored as a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EFBIG
+from itertools import groupby
+
+import numpy as np
+
+from rowfs.base.errors import UsageError
+from rowfs.base.ranges import Segment, Span, runs, segments
+from rowfs.base.units import (
+    BLOCK_BITS,
+    BLOCK_BYTES,
+    DISK_BYTES_MAX,
+    HOLE,
+    PAGE_BLOCKS,
+    PAGE_BYTES,
+    BlockAddress,
+    PageIndex,
+)
+from rowfs.persist.datafile import DataFile
+from rowfs.persist.space import Space
+from rowfs.store.model import INHERITED, OWNED, Branch, Disk, Page, Point, Snapshot, VersionKey
+from rowfs.store.versions import Versions
+
+ZERO_BLOCK = bytes(BLOCK_BYTES)
+SLOT_MASK = PAGE_BLOCKS - 1
+OWNED_ALL = b"\1" * PAGE_BLOCKS
+ZERO, IN_PLACE, REDIRECT = 0, 1, 2  # what becomes of a block that is written
+
+Extent = tuple[int, int]  # offset and length in bytes
+
+
+class DiskIO:
+    """The path of a block."""
+
+    def __init__(self, data: DataFile, space: Space, versions: Versions) -> None:
+        self.data = data
+        self.space = space
+        self.versions = versions
+        self.unsynced = False  # something was written since the last commit began
+        self.changed: set[Disk | Branch] = set()  # whose counts changed since then
+        self.revisits: set[VersionKey] = set()  # versions of watched branches that let go of something
+
+    # Reading
+
+    def plan(self, point: Point | Branch, offset: int, length: int) -> list[Span]:
+        """Where the bytes of a range are in the data file; what no span covers is zeros."""
+        if length == BLOCK_BYTES and not offset & (BLOCK_BYTES - 1):
+            block = offset >> BLOCK_BITS
+            address = self.versions.page(point, PageIndex(block // PAGE_BLOCKS)).addresses[block & SLOT_MASK]
+            return [Span(address << BLOCK_BITS, 0, BLOCK_BYTES)] if address != HOLE else []
+        spans: list[Span] = []
+        start = 0
+        for segment in segments(offset, length):
+            page = self.versions.page(point, segment.page)
+            for slot, blocks, address in runs(page.addresses, segment.slot, segment.blocks or 1):
+                if address == HOLE:
+                    continue
+                position = (address << BLOCK_BITS) + segment.skip_bytes
+                at = start + (slot - segment.slot << BLOCK_BITS)
+                size = blocks << BLOCK_BITS if segment.blocks else segment.length_bytes
+                last = spans[-1] if spans else None
+                if last and last[0] + last[2] == position and last[1] + last[2] == at:
+                    spans[-1] = Span(last[0], last[1], last[2] + size)
+                else:
+                    spans.append(Span(position, at, size))
+            start += segment.length_bytes
+        return spans
+
+    def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
+        """The bytes of a range, waiting for the host's disk where need be; fewer at the end of the disk."""
+        length = readable(target, offset, length)
+        buffer = bytearray(length)
+        if length:
+            self.data.read(self.plan(point_of(target), offset, length), memoryview(buffer))
+        return buffer
+
+    # Writing
+
+    def write(self, disk: Disk, offset: int, data: bytes | memoryview) -> None:
+        """Write `data` at `offset`; past the end, the disk grows as a file does.
+
+        Raises NoSpaceError, StorageError (what was written of `data` until then stays), UsageError past 16 TiB.
+        """
+        head = disk.head
+        assert head is not None, "a deleted disk is written"
+        length = len(data)
+        if length == BLOCK_BYTES and not offset & (BLOCK_BYTES - 1):
+            block = offset >> BLOCK_BITS
+            page = head.pages.get(PageIndex(block // PAGE_BLOCKS))
+            slot = block & SLOT_MASK
+            if (
+                page is not None
+                and page.owned[slot] == OWNED
+                and page.epoch > head.floor
+                and offset + length <= disk.size_bytes
+                and data != ZERO_BLOCK
+            ):
+                self.data.write(BlockAddress(page.addresses[slot]), data)
+                page.used = self.unsynced = True
+                return
+        end = offset + length
+        if end > DISK_BYTES_MAX:
+            raise UsageError("a disk cannot be larger than 16 TiB", EFBIG)
+        if offset > disk.size_bytes:
+            self.clear_tail(disk, offset)
+        view = memoryview(data)
+        done = 0
+        for segment in segments(offset, length):
+            piece = view[done : done + segment.length_bytes]
+            try:
+                if segment.blocks:
+                    self._write_blocks(disk, head, segment, piece)
+                else:
+                    self._write_piece(disk, head, segment, piece)
+            except BaseException:
+                self._drop_past_end(disk, head, segment)
+                raise
+            done += segment.length_bytes
+            if offset + done > disk.size_bytes:
+                disk.size_bytes = offset + done
+                self.changed.add(disk)
+
+    def clear_tail(self, disk: Disk, end: int) -> None:
+        """Before a disk grows to `end`: zero what its last block holds past its size.
+
+        A write in place whose new size was never committed may have left something there.
+        """
+        head, size = disk.head, disk.size_bytes
+        assert head is not None, "a deleted disk is written"
+        end = min(end, -(-size // BLOCK_BYTES) * BLOCK_BYTES)
+        for segment in segments(size, max(0, end - size)):
+            if self.versions.page(head, segment.page).addresses[segment.slot] != HOLE:
+                self._write_piece(disk, head, segment, memoryview(bytes(segment.length_bytes)))
+
+    def _drop_past_end(self, disk: Disk, head: Branch, segment: Segment) -> None:
+        # What a failed write has mapped past the end would show when the disk grows.
+        first = -(-disk.size_bytes // BLOCK_BYTES) - segment.page * PAGE_BLOCKS
+        first, end = max(first, segment.slot), segment.slot + max(1, segment.blocks)
+        if first < end:
+            self._unmap(disk, head, segment.page, first, end - first)
+
+    def _write_piece(self, disk: Disk, head: Branch, segment: Segment, piece: memoryview) -> None:
+        page = self.versions.page(head, segment.page)
+        address = page.addresses[segment.slot]
+        if page.owned[segment.slot] == OWNED and page.epoch > head.floor:
+            self.data.write(BlockAddress(address), piece, segment.skip_bytes)
+            self.unsynced = True
+            return
+        block = bytearray(BLOCK_BYTES)
+        if address != HOLE:
+            self.data.read([Span(address << BLOCK_BITS, 0, BLOCK_BYTES)], memoryview(block))
+        block[segment.skip_bytes : segment.skip_bytes + len(piece)] = piece
+        self._write_blocks(disk, head, segment._replace(blocks=1), memoryview(block))
+
+    def _write_blocks(self, disk: Disk, head: Branch, segment: Segment, data: memoryview) -> None:
+        slot, blocks = segment.slot, segment.blocks
+        zeros = _zero_blocks(data, blocks)
+        if zeros is None:
+            owned = self._owned(head, segment.page, slot, blocks)
+            if owned == blocks:
+                self._write_in_place(head, segment.page, slot, blocks, data)
+            elif owned == 0:
+                self.redirect(disk, head, segment.page, slot, blocks, data)
+            else:
+                self._write_mixed(disk, head, segment, data, np.zeros(blocks, bool))
+        else:
+            self._write_mixed(disk, head, segment, data, zeros)
+
+    def _owned(self, head: Branch, index: PageIndex, slot: int, blocks: int) -> int:
+        page = self.versions.page(head, index)
+        return page.owned.count(OWNED, slot, slot + blocks) if page.epoch > head.floor else 0
+
+    def _write_mixed(self, disk: Disk, head: Branch, segment: Segment, data: memoryview, zeros: np.ndarray) -> None:
+        page = self.versions.page(head, segment.page)
+        owned = page.owned if page.epoch > head.floor else bytes(PAGE_BLOCKS)
+        fates = [
+            ZERO if zero else IN_PLACE if owned[segment.slot + at] == OWNED else REDIRECT
+            for at, zero in enumerate(zeros.tolist())
+        ]
+        start = 0
+        for fate, group in groupby(fates):
+            blocks = len(list(group))
+            piece = data[start << BLOCK_BITS : start + blocks << BLOCK_BITS]
+            slot = segment.slot + start
+            if fate == ZERO:
+                self._unmap(disk, head, segment.page, slot, blocks)
+            elif fate == IN_PLACE:
+                self._write_in_place(head, segment.page, slot, blocks, piece)
+            else:
+                self.redirect(disk, head, segment.page, slot, blocks, piece)
+            start += blocks
+
+    def _write_in_place(self, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
+        page = self.versions.page(head, index)
+        self.unsynced = True
+        for first, count, address in runs(page.addresses, slot, blocks):
+            assert address != HOLE, "a hole is owned"
+            start = first - slot << BLOCK_BITS
+            self.data.write(address, data[start : start + (count << BLOCK_BITS)])
+
+    def redirect(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
+        """Write blocks that the head does not own, none of them zeros, to new places (also for mount/_hotpath.c).
+
+        Raises as `write`, with what was written until then mapped.
+        """
+        page = self.versions.writable(head, index)
+        while blocks:
+            address, count = self.space.allocate(head.claim, blocks)
+            try:
+                self.data.write(address, data[: count << BLOCK_BITS])
+            except BaseException:
+                self.space.undo(address, count)
+                raise
+            self._map(disk, head, page, slot, count, address)
+            slot, blocks, data = slot + count, blocks - count, data[count << BLOCK_BITS :]
+
+    def _map(self, disk: Disk, head: Branch, page: Page, slot: int, blocks: int, address: BlockAddress) -> None:
+        # Redirected blocks are not owned: their old data belongs to an older version. Or inherited and not durable yet.
+        addresses = page.addresses
+        given_up = self._give_up(page, slot, blocks)
+        if blocks == 1:
+            holes = 1 if addresses[slot] == HOLE else 0
+            addresses[slot] = address
+            page.owned[slot] = 1
+        else:
+            window = np.frombuffer(addresses, np.int64)[slot : slot + blocks]
+            holes = blocks - int(np.count_nonzero(window))
+            window[:] = np.arange(address, address + blocks)
+            page.owned[slot : slot + blocks] = OWNED_ALL[:blocks]
+        disk.mapped_blocks += holes
+        head.written_blocks += blocks - given_up
+        self._note(disk, head, page, holes + given_up < blocks)
+
+    def _give_up(self, page: Page, slot: int, blocks: int) -> int:
+        if INHERITED not in page.owned[slot : slot + blocks]:
+            return 0
+        mine = np.frombuffer(page.owned, np.uint8)[slot : slot + blocks] == INHERITED
+        self.space.free_many(np.frombuffer(page.addresses, np.int64)[slot : slot + blocks][mine])
+        return int(np.count_nonzero(mine))
+
+    def _unmap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int) -> None:
+        page = self.versions.page(head, index)
+        mapped = blocks - page.addresses[slot : slot + blocks].count(HOLE)
+        if not mapped:
+            return  # a page that reads as holes need not become a version
+        page = self.versions.writable(head, index)
+        window = np.frombuffer(page.addresses, np.int64)[slot : slot + blocks]
+        owned = np.frombuffer(page.owned, np.uint8)[slot : slot + blocks]
+        mine = window[owned != 0]
+        self.space.free_many(mine)
+        window[:] = HOLE
+        owned[:] = 0
+        disk.mapped_blocks -= mapped
+        head.written_blocks -= len(mine)
+        self._note(disk, head, page, len(mine) < mapped)
+
+    def _note(self, disk: Disk, head: Branch, page: Page, let_go: bool) -> None:
+        self.unsynced = True
+        head.changes += 1
+        self.changed.add(disk)
+        self.changed.add(head)
+        if let_go and head.watched:
+            self.revisits.add((head.id, page.index, page.epoch))
+
+    # Holes
+
+    def punch(self, disk: Disk, offset: int, length: int) -> Iterator[None]:
+        """Make a range read as zeros and free what it alone held; pauses (yields) after each page.
+
+        The range ends where the disk does. Blocks it covers in part are zeroed to the byte.
+        """
+        head = disk.head
+        assert head is not None, "a deleted disk is written"
+        end = offset + length
+        if end >= disk.size_bytes:  # behind the end of the disk is nothing to keep
+            end = -(-disk.size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+        first, last = offset // PAGE_BYTES, -(-end // PAGE_BYTES)
+        for index in self.versions.mapped_pages(head, PageIndex(first), PageIndex(last)):
+            if disk.head is not head:  # rolled back during a pause: the range means another state now
+                return
+            begin = max(offset, index * PAGE_BYTES)
+            for segment in segments(begin, min(end, (index + 1) * PAGE_BYTES) - begin):
+                if segment.blocks:
+                    self._unmap(disk, head, segment.page, segment.slot, segment.blocks)
+                elif self.versions.page(head, index).addresses[segment.slot] != HOLE:
+                    self._write_piece(disk, head, segment, memoryview(bytes(segment.length_bytes)))
+            yield
+
+    def extents(self, target: Disk | Snapshot, start: int = 0) -> Iterator[Extent]:
+        """What holds data from byte `start` on, as (offset, length), ascending and joined, within the disk."""
+        point, size = point_of(target), target.size_bytes
+        offset = length = 0
+        for index in self.versions.mapped_pages(
+            point, PageIndex(start // PAGE_BYTES), PageIndex(-(-size // PAGE_BYTES))
+        ):
+            for slot, blocks, address in runs(self.versions.page(point, index).addresses, 0, PAGE_BLOCKS):
+                if address == HOLE:
+                    continue
+                at = index * PAGE_BYTES + (slot << BLOCK_BITS)
+                if at == offset + length:
+                    length += blocks << BLOCK_BITS
+                    continue
+                yield from _clipped(offset, length, start, size)
+                offset, length = at, blocks << BLOCK_BITS
+        yield from _clipped(offset, length, start, size)
+
+
+def point_of(target: Disk | Snapshot) -> Point | Branch:
+    """Where a disk or snapshot reads."""
+    if isinstance(target, Disk):
+        assert target.head is not None, "a deleted disk is read"
+        return target.head
+    return target.point
+
+
+def readable(target: Disk | Snapshot, offset: int, length: int) -> int:
+    """How many of `length` bytes from `offset` on there are."""
+    return max(0, min(length, target.size_bytes - offset))
+
+
+def _zero_blocks(data: memoryview, blocks: int) -> np.ndarray | None:
+    """Which blocks are all zeros; None: none of them."""
+    words = np.frombuffer(data, np.uint64).reshape(blocks, BLOCK_BYTES // 8)
+    zeros: np.ndarray = words[:, 0] == 0
+    if not zeros.any():
+        return None
+    for at in np.flatnonzero(zeros):
+        zeros[at] = not words[at].any()
+    return zeros if zeros.any() else None
+
+
+def _clipped(offset: int, length: int, start: int, size: int) -> Iterator[Extent]:
+    end = min(offset + length, size)
+    offset = max(offset, start)
+    if offset < end:
+        yield offset, end - offset

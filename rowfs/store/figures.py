@@ -1,0 +1,299 @@
+"""What deleting snapshots or disks would free, and what changed between two points. Found from page versions, not data.
+
+The generators here pause by yielding, so that a caller can let others work in between; what changes meanwhile may be
+counted or not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Generator, Iterator
+
+import numpy as np
+
+from rowfs.base.format import EPOCH_MAX
+from rowfs.base.ranges import runs
+from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, HOLE, PAGE_BYTES, BranchId, Epoch, PageIndex
+from rowfs.store.catalog import Catalog
+from rowfs.store.diskio import Extent, point_of
+from rowfs.store.lineage import Lineage, branch_ids, path
+from rowfs.store.model import EPOCH_NONE, Branch, Disk, Page, Snapshot, VersionKey
+from rowfs.store.versions import Versions
+
+Pausing = Generator[None, None, int]
+Change = tuple[int, int, str]  # offset and length in bytes, "data" or "zero"
+
+
+class _Left:
+    """What names points when some of them are gone: `gone` has snapshots, and heads as EPOCH_MAX."""
+
+    def __init__(self, catalog: Catalog, gone: set[tuple[BranchId, Epoch]]) -> None:
+        self._branches = catalog.branches
+        self._gone = gone
+        self._touched = {number for number, _ in gone}
+        self._named: dict[BranchId, list[Epoch]] = {}
+        self._ending = {removal.branch for removal in catalog.removals.values() if removal.epoch == EPOCH_MAX}
+
+    def named(self, branch: Branch) -> list[Epoch]:
+        """The points that snapshots still name, ascending."""
+        if branch.id not in self._touched:
+            return branch.named
+        if branch.id not in self._named:
+            self._named[branch.id] = _without(
+                branch.named, sorted(e for number, e in self._gone if number == branch.id)
+            )
+        return self._named[branch.id]
+
+    def head(self, branch: Branch) -> bool:
+        """Whether a disk still writes on the branch."""
+        return branch.has_head and branch.id not in self._ending and (branch.id, EPOCH_MAX) not in self._gone
+
+    def seen(self, branch: Branch, first: Epoch, end: Epoch) -> bool:
+        """As Branch.seen_between."""
+        if end == EPOCH_MAX and self.head(branch):
+            return True
+        named = self.named(branch)
+        at = bisect_left(named, first)
+        return at < len(named) and named[at] < end
+
+    def behind(self, branch: Branch) -> list[Branch]:
+        """The branches that begin on this one, and on those, and so on."""
+        found, waiting = [], [child for _, child in branch.forks]
+        while waiting:
+            child = self._branches[waiting.pop()]
+            found.append(child)
+            waiting += [grandchild for _, grandchild in child.forks]
+        return found
+
+
+def _without(epochs: list[Epoch], gone: list[Epoch]) -> list[Epoch]:
+    """Sorted `epochs` but for those in `gone`, which are few as a rule."""
+    left = epochs[:]
+    for epoch in reversed(gone):
+        at = bisect_left(left, epoch)
+        if at < len(left) and left[at] == epoch:
+            del left[at]
+    return left
+
+
+class Figures:
+    """Figures of one pool."""
+
+    def __init__(self, versions: Versions, catalog: Catalog) -> None:
+        self._versions = versions
+        self._catalog = catalog
+        self._known: dict[int, tuple[object, int]] = {}  # by snapshot id: what the figure rests on, and the figure
+
+    def freed_by(self, snapshots: Collection[Snapshot], disks: Collection[Disk] = ()) -> Pausing:
+        """How many bytes come back when these are deleted together. Pauses after each page."""
+        points = [(snapshot.point.branch, snapshot.epoch) for snapshot in snapshots]
+        points += [(disk.head, EPOCH_MAX) for disk in disks if disk.head is not None]
+        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch in points})
+        lineage = Lineage(self._versions, left.seen)
+        before = Lineage(self._versions, _Left(self._catalog, set()).seen)
+        counted: set[VersionKey] = set()
+        freed = 0
+        for branch, epoch in points:
+            for index in sorted(set(self._unseen_pages(left, branch, epoch))):
+                freed += self._freed_in_page(before, lineage, branch, index, epoch, counted)
+                yield
+        return freed * BLOCK_BYTES
+
+    def _unseen_pages(self, left: _Left, branch: Branch, epoch: Epoch) -> Iterator[PageIndex]:
+        """The pages whose versions at a point that goes may not be seen by what is left."""
+        named = left.named(branch)
+        at = bisect_left(named, epoch)
+        if at < len(named) and named[at] == epoch:
+            return  # a fork that a snapshot names as well
+        after = named[at - 1] if at else EPOCH_NONE
+        yield from self._versions.changed(branch, after, epoch)
+        if at or branch.origin is None:
+            return
+        # Nothing is left before the point: it may have been the last to see through to the branch below.
+        if named or left.head(branch):
+            yield from self._versions.changed(branch, epoch, named[0] if named else EPOCH_MAX)
+            return
+        heirs = left.behind(branch)
+        for heir in heirs:
+            yield from self._versions.changed(heir, EPOCH_NONE, EPOCH_MAX)
+        if not any(left.named(heir) or left.head(heir) for heir in heirs):
+            yield from self._unseen_pages(left, branch.origin, branch.fork)
+
+    def _freed_in_page(
+        self,
+        before: Lineage,
+        lineage: Lineage,
+        branch: Branch,
+        index: PageIndex,
+        epoch: Epoch,
+        counted: set[VersionKey],
+    ) -> int:
+        """Blocks of the version that a point sees, and of unseen ones below, that nothing left holds; each once."""
+        freed = 0
+        held = self._version_at(branch, index, epoch)
+        while held is not None:
+            owner, at = held
+            end = next(self._versions.epochs(owner, index, at), EPOCH_MAX)
+            if (owner.id, index, at) in counted or lineage.followers(owner, index, at, end) is None:
+                break
+            counted.add((owner.id, index, at))
+            dead = lineage.held(owner, index, at)[1]
+            let_go = _held_by_none(dead, lineage.seen_followers(owner, index, at, end))
+            if before.followers(owner, index, at, end) is not None:  # dead already: what nobody held is freed anyway
+                let_go &= ~_held_by_none(dead, before.seen_followers(owner, index, at, end))
+            freed += int(np.count_nonzero(let_go))
+            held = self._version_at(owner, index, Epoch(at - 1))
+        return freed
+
+    def _version_at(self, branch: Branch, index: PageIndex, epoch: Epoch) -> tuple[Branch, Epoch] | None:
+        for owner, until in path(branch, epoch):
+            at = self._versions.epoch_at(owner, index, until)
+            if at:
+                return owner, at
+        return None
+
+    def freed_if_deleted(self, snapshot: Snapshot) -> Pausing:
+        """How many bytes come back when one snapshot is deleted."""
+        rests_on = self._rests_on(snapshot)
+        known = self._known.get(snapshot.id)
+        if known is not None and rests_on is not None and known[0] == rests_on:
+            return known[1]
+        freed = yield from self.freed_by([snapshot])
+        if rests_on is not None and rests_on == self._rests_on(snapshot):
+            self._known[snapshot.id] = (rests_on, freed)
+        return freed
+
+    def _rests_on(self, snapshot: Snapshot) -> object | None:
+        """What must stay as it is for the figure to stay; None: it cannot be told cheaply."""
+        branch = snapshot.point.branch
+        at = bisect_left(branch.named, snapshot.epoch)
+        before = branch.named[at - 1] if at else EPOCH_NONE
+        behind = branch.named[at + 1] if at + 1 < len(branch.named) else EPOCH_MAX
+        if branch.forks_between(Epoch(before + 1), behind) or (before == EPOCH_NONE and branch.origin is not None):
+            return None
+        return before, behind, branch.changes if behind == EPOCH_MAX else 0
+
+    def trimmed(self, disk: Disk) -> Pausing:
+        """How many bytes a disk's snapshots hold where the disk itself has a hole now. Pauses after each page.
+
+        That is what it trimmed, zeroed or cut off, and what does not come back before the snapshots go.
+        """
+        head = disk.head
+        if head is None:
+            return 0
+        chains: dict[BranchId, list[Snapshot]] = {}
+        for snapshot in disk.chain.values():
+            chains.setdefault(snapshot.point.branch.id, []).append(snapshot)
+        pages: set[PageIndex] = set()
+        epochs: list[tuple[Branch, list[Epoch]]] = []
+        for chain in chains.values():
+            branch, points = chain[0].point.branch, sorted(snapshot.epoch for snapshot in chain)
+            epochs.append((branch, points))
+            pages |= self._pages_between(min(chain, key=lambda snapshot: snapshot.epoch), disk)
+            pages.update(self._versions.changed(branch, points[0], points[-1]))
+        held = 0
+        for index in sorted(pages):
+            holes = np.frombuffer(self._versions.page(head, index).addresses, np.int64) == HOLE
+            if holes.any():
+                held += _distinct(
+                    [page for branch, points in epochs for page in self._seen(branch, points, index)], holes
+                )
+            yield
+        return held * BLOCK_BYTES
+
+    def _seen(self, branch: Branch, epochs: list[Epoch], index: PageIndex) -> Iterator[Page]:
+        """The versions of a page that are seen at any of the epochs, which ascend."""
+        at = len(epochs)
+        while at:
+            found = self._version_at(branch, index, epochs[at - 1])
+            if found is None:
+                return
+            owner, epoch = found
+            page = self._versions.at(owner, index, epoch)
+            assert page is not None, "a version that is listed is there"
+            yield page
+            if owner is not branch:
+                return  # all earlier points see the same
+            at = bisect_left(epochs, epoch)
+
+    # What changed
+
+    def changes(self, older: Disk | Snapshot, newer: Disk | Snapshot) -> Iterator[Change | None]:
+        """The ranges in which `newer` differs from `older`, ascending; None now and then, as a pause.
+
+        Blocks count whole, and as changed when they were written again, be it with the same bytes.
+        """
+        pages = sorted(self._pages_between(older, newer))
+        joined: Change | None = None
+        for index in pages:
+            yield None
+            for change in self._page_changes(older, newer, index):
+                if joined is not None and joined[0] + joined[1] == change[0] and joined[2] == change[2]:
+                    joined = (joined[0], joined[1] + change[1], joined[2])
+                    continue
+                if joined is not None:
+                    yield joined
+                joined = change
+        if joined is not None:
+            yield joined
+
+    def _pages_between(self, older: Disk | Snapshot, newer: Disk | Snapshot) -> set[PageIndex]:
+        a, b = point_of(older), point_of(newer)
+        steps_a, steps_b = path(a.branch, a.epoch), path(b.branch, b.epoch)
+        in_a, in_b = branch_ids(steps_a), branch_ids(steps_b)
+        pages: set[PageIndex] = set()
+        for steps, other in ((steps_a, in_b), (steps_b, in_a)):
+            for branch, epoch in steps:
+                meets = other.get(branch.id)
+                after = EPOCH_NONE if meets is None else min(meets, epoch)
+                pages.update(self._versions.changed(branch, after, epoch))
+                if meets is not None:
+                    break
+        return pages
+
+    def _page_changes(self, older: Disk | Snapshot, newer: Disk | Snapshot, index: PageIndex) -> Iterator[Change]:
+        before = self._versions.page(point_of(older), index).addresses
+        after = self._versions.page(point_of(newer), index).addresses
+        was, now = np.frombuffer(before, np.int64), np.frombuffer(after, np.int64)
+        differs = np.diff(was != now, prepend=False, append=False)
+        for first, end in np.flatnonzero(differs).reshape(-1, 2).tolist():
+            for slot, blocks, address in runs(after, first, end - first):
+                yield from _clip(
+                    index * PAGE_BYTES + (slot << BLOCK_BITS), blocks << BLOCK_BITS, address, newer.size_bytes
+                )
+
+
+def finish(pausing: Pausing) -> int:
+    """Run a pausing figure to its end at once."""
+    while True:
+        try:
+            next(pausing)
+        except StopIteration as end:
+            return int(end.value)
+
+
+def written(extents: Iterator[Extent]) -> Iterator[Change]:
+    """Extents as the changes against nothing."""
+    for offset, length in extents:
+        yield offset, length, "data"
+
+
+def _clip(offset: int, length: int, address: int, size: int) -> Iterator[Change]:
+    length = min(length, size - offset)
+    if length > 0:
+        yield offset, length, "zero" if address == HOLE else "data"
+
+
+def _distinct(pages: list[Page], where: np.ndarray) -> int:
+    """How many blocks the pages hold in the slots that `where` says, each once."""
+    addresses = [np.frombuffer(page.addresses, np.int64)[where] for page in pages]
+    return int(np.count_nonzero(np.unique(np.concatenate(addresses)) != HOLE)) if addresses else 0
+
+
+def _held_by_none(dead: Page, holders: list[Page]) -> np.ndarray:
+    """Which of the blocks that a version owns none of the others holds."""
+    free: np.ndarray = np.frombuffer(dead.owned, np.uint8) != 0
+    addresses = np.frombuffer(dead.addresses, np.int64)
+    for page in holders:
+        free &= np.frombuffer(page.addresses, np.int64) != addresses
+    return free

@@ -1,0 +1,78 @@
+"""Who sees a page version, and which versions follow it, through branches and the branches that fork from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rowfs.base.format import EPOCH_MAX
+from rowfs.base.units import BranchId, Epoch, PageIndex
+from rowfs.store.model import EPOCH_NONE, Branch, Page
+from rowfs.store.versions import Versions
+
+Held = tuple[Branch, Page]
+Seen = Callable[[Branch, Epoch, Epoch], bool]  # whether a snapshot or head of a branch is in [first, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The tree of versions, as `seen` says which of its points count."""
+
+    versions: Versions
+    seen: Seen = Branch.seen_between
+
+    def followers(self, branch: Branch, index: PageIndex, epoch: Epoch, end: Epoch) -> list[Held] | None:
+        """The versions directly behind the one at `epoch`, which the branch's next one at `end` ends; None: it is seen.
+
+        These are the next one of the branch, and the first ones of the branches that begin in between.
+        """
+        if self.seen(branch, epoch, end):
+            return None
+        found: list[Held] = []
+        children = [child for _, child in branch.forks_between(epoch, end)]
+        while children:
+            child = self.versions.branches[children.pop()]
+            first = next(self.versions.epochs(child, index, EPOCH_NONE), EPOCH_MAX)
+            if self.seen(child, EPOCH_NONE, first):
+                return None
+            if first != EPOCH_MAX:
+                found.append(self.held(child, index, first))
+            children += [grandchild for _, grandchild in child.forks_between(EPOCH_NONE, first)]
+        if end != EPOCH_MAX:
+            found.append(self.held(branch, index, end))
+        return found
+
+    def held(self, branch: Branch, index: PageIndex, epoch: Epoch) -> Held:
+        """The version of that epoch, which must be there."""
+        page = self.versions.at(branch, index, epoch)
+        assert page is not None, "a version that is listed is there"
+        return branch, page
+
+    def seen_followers(self, branch: Branch, index: PageIndex, epoch: Epoch, end: Epoch) -> list[Page]:
+        """The nearest versions behind a dead one that are seen themselves."""
+        found = []
+        behind = self.followers(branch, index, epoch, end) or []
+        while behind:
+            owner, page = behind.pop()
+            next_epoch = next(self.versions.epochs(owner, index, page.epoch), EPOCH_MAX)
+            further = self.followers(owner, index, page.epoch, next_epoch)
+            if further is None:
+                found.append(page)
+            else:
+                behind += further
+        return found
+
+
+def path(branch: Branch, epoch: Epoch) -> list[tuple[Branch, Epoch]]:
+    """The branches a point's history lies on, youngest first, each with the last epoch that belongs to it."""
+    steps = []
+    at: Branch | None = branch
+    while at is not None:
+        steps.append((at, epoch))
+        epoch, at = at.fork, at.origin
+    return steps
+
+
+def branch_ids(steps: list[tuple[Branch, Epoch]]) -> dict[BranchId, Epoch]:
+    """The epochs of a path by branch."""
+    return {branch.id: epoch for branch, epoch in steps}

@@ -1,0 +1,195 @@
+"""What the engine holds in memory: pages, branches, disks, snapshots.
+
+All of it belongs to one thread, the owner. The worker that commits sees only pages that are frozen.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from rowfs.base.format import EPOCH_MAX, BranchRecord, DiskRecord, RemovalRecord, SnapshotRecord
+from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, BranchId, Epoch, PageIndex
+from rowfs.persist.space import Claim
+
+EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
+NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
+OWNED, INHERITED = 1, 2  # in a page: written in place; owned, but others may hold it until that is durable
+PAGE_MEMORY_BYTES = PAGE_BLOCKS * 9 + 400  # both arrays and the objects around them
+
+
+VersionKey = tuple[BranchId, PageIndex, Epoch]  # names a page version
+
+
+class State(IntEnum):
+    """How a page in memory stands to the block map."""
+
+    CLEAN = 0  # the same
+    DIRTY = 1  # newer; the next commit takes it
+    FROZEN = 2  # being committed: whoever changes it goes on with a copy
+
+
+class Page:
+    """A page version: 512 addresses and for each whether this version owns the block.
+
+    `epoch` EPOCH_NONE says that it is what the branch inherits, not a version of its own; it is never changed then.
+    """
+
+    __slots__ = ("addresses", "branch", "epoch", "index", "owned", "state", "used")
+
+    def __init__(
+        self, branch: BranchId, index: PageIndex, epoch: Epoch, addresses: array[int], owned: bytearray
+    ) -> None:
+        self.branch = branch
+        self.index = index
+        self.epoch = epoch
+        self.addresses = addresses
+        self.owned = owned
+        self.state = State.CLEAN
+        self.used = True  # since the cache last looked
+
+    @classmethod
+    def empty(cls, branch: BranchId, index: PageIndex) -> Page:
+        """512 holes."""
+        return cls(branch, index, EPOCH_NONE, array("q", NO_ADDRESSES), bytearray(PAGE_BLOCKS))
+
+    def copy(self) -> Page:
+        """The same version, to be changed while the original is being committed."""
+        return Page(self.branch, self.index, self.epoch, self.addresses[:], self.owned[:])
+
+    def successor(self, branch: BranchId, epoch: Epoch) -> Page:
+        """The version that redirects writes: the same addresses, none of them owned."""
+        return Page(branch, self.index, epoch, self.addresses[:], bytearray(PAGE_BLOCKS))
+
+
+class Point:
+    """A point in time of a branch and the pages read there. A head is a point that moves."""
+
+    __slots__ = ("branch", "epoch", "pages")
+
+    def __init__(self, branch: Branch, epoch: Epoch) -> None:
+        self.branch = branch
+        self.epoch = epoch
+        self.pages: dict[PageIndex, Page] = {}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Branch(BranchRecord):
+    """A line of history, and what names its points.
+
+    floor: the newest point that something names. A version after it is writable in place: only the head sees it.
+    """
+
+    origin: Branch | None = None  # the branch that `parent` is the id of
+    has_head: bool = False
+    watched: bool = False  # child branches alone name its beginning, or a point of it: versions there may be keepers
+    points: list[Epoch] = field(default_factory=list)  # that snapshots hold, ascending; a removal may be on its way
+    named: list[Epoch] = field(default_factory=list)  # of these, those of snapshots that are not deleted
+    forks: list[tuple[Epoch, BranchId]] = field(default_factory=list)  # of child branches, ascending
+    floor: Epoch = EPOCH_NONE
+    pages: dict[PageIndex, Page] = field(default_factory=dict)  # what the head sees, as far as it is in memory
+    claim: Claim = field(default_factory=Claim)
+    changes: int = 0  # counts changes of the head's map, so that figures know when they are old
+
+    @property
+    def branch(self) -> Branch:
+        """A branch is the point of its own head (see Point)."""
+        return self
+
+    def add_point(self, epoch: Epoch) -> None:
+        """A snapshot names this point."""
+        insort(self.points, epoch)
+        insort(self.named, epoch)
+        self.floor = max(self.floor, epoch)
+
+    def add_fork(self, epoch: Epoch, child: BranchId) -> None:
+        """A child branch begins here."""
+        insort(self.forks, (epoch, child))
+        self.floor = max(self.floor, epoch)
+
+    def remove_point(self, epoch: Epoch) -> None:
+        """No snapshot names this point any more, durably."""
+        del self.points[bisect_left(self.points, epoch)]
+        self._lower_floor()
+
+    def unname(self, epoch: Epoch) -> None:
+        """The snapshot of this point is deleted; the point stays until that is durable."""
+        del self.named[bisect_left(self.named, epoch)]
+
+    def has_point(self, epoch: Epoch) -> bool:
+        """Whether a snapshot holds this point."""
+        at = bisect_left(self.points, epoch)
+        return at < len(self.points) and self.points[at] == epoch
+
+    def remove_fork(self, epoch: Epoch, child: BranchId) -> None:
+        """The child branch is gone."""
+        self.forks.remove((epoch, child))
+        self._lower_floor()
+
+    def _lower_floor(self) -> None:
+        self.floor = max(
+            self.points[-1] if self.points else EPOCH_NONE, self.forks[-1][0] if self.forks else EPOCH_NONE
+        )
+
+    def seen_between(self, first: Epoch, end: Epoch) -> bool:
+        """Whether a snapshot or the head sees a version of epoch `first` that the version at `end` follows."""
+        if end == EPOCH_MAX and self.has_head:
+            return True
+        at = bisect_left(self.points, first)
+        return at < len(self.points) and self.points[at] < end
+
+    def forks_between(self, first: Epoch, end: Epoch) -> list[tuple[Epoch, BranchId]]:
+        """The child branches that begin at a point in [first, end)."""
+        low = bisect_left(self.forks, (first, 0))
+        return self.forks[low : bisect_left(self.forks, (end, 0), low)]
+
+    def point_before(self, epoch: Epoch) -> Epoch:
+        """The newest point before `epoch` that a snapshot holds; EPOCH_NONE: none."""
+        at = bisect_left(self.points, epoch)
+        return self.points[at - 1] if at else EPOCH_NONE
+
+    def named_from(self, epoch: Epoch) -> Epoch | None:
+        """The oldest point from `epoch` on that a snapshot names; None: none."""
+        at = bisect_left(self.named, epoch)
+        return self.named[at] if at < len(self.named) else None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Disk(DiskRecord):
+    """A disk: its head and its chain. `head` None: the disk is deleted and only its snapshots are left."""
+
+    head: Branch | None = None
+    chain: dict[str, Snapshot] = field(default_factory=dict)  # by name, oldest first
+    handles: int = 0  # open file handles; a deleted disk lives on until they are closed
+    deleted: bool = False  # its name is gone
+
+    @property
+    def mapped_bytes(self) -> int:
+        """What the head maps."""
+        return self.mapped_blocks * BLOCK_BYTES
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Snapshot(SnapshotRecord):
+    """A snapshot and, while it is read, the pages it sees."""
+
+    point: Point
+    owner: Disk
+    handles: int = 0
+    deleted: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Removal(RemovalRecord):
+    """A removal on its way: it may begin when its record is durable and nothing reads the point any more."""
+
+    named: bool = True  # the branch still holds the point
+    durable: bool = False
+    reader: Disk | Snapshot | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the point may be dropped and its blocks freed."""
+        return self.durable and (self.reader is None or self.reader.handles == 0)

@@ -1,0 +1,453 @@
+"""The pool: opens the files of a directory and offers everything that can be done with disks and snapshots.
+
+One thread, the owner, calls these methods. What they change is in memory until a commit; `commit` makes it durable, and
+whoever reports success to a user waits for that. The mount runs commits in a worker thread (store.commit says how).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from rowfs.base import bitmap
+from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, PoolError, ReadOnlyError, UsageError
+from rowfs.base.format import (
+    CHUNK_KEY,
+    DATA_FILE,
+    EPOCH_MAX,
+    FORMAT_VERSION,
+    LOCK_FILE,
+    MAP_DIR,
+    META,
+    POOL_KEY,
+    SPACE,
+    PoolRecord,
+    check_format,
+)
+from rowfs.base.names import BEFORE_ROLLBACK, check_name, default_snapshot_name
+from rowfs.base.units import BLOCK_BYTES, MIB, Epoch, check_disk_size
+from rowfs.persist.blockmap import BlockMap, MapUpdate, Reader
+from rowfs.persist.datafile import DataFile
+from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
+from rowfs.persist.space import Space, used_counts
+from rowfs.store.catalog import Catalog
+from rowfs.store.commit import Commits
+from rowfs.store.diskio import DiskIO, point_of
+from rowfs.store.figures import Figures
+from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
+from rowfs.store.reclaim import Reclaimer
+from rowfs.store.versions import Versions
+
+CACHE_BYTES = 64 * MIB
+CAPACITY_BYTES_MIN = MIB
+Owner = tuple[int, int, int]  # mode, uid, gid
+OWNER: Owner = (0o644, 0, 0)
+
+
+def init_pool(path: str, capacity_bytes: int | None = None) -> None:
+    """Make a pool in the directory `path`, which is created, or empty. On failure nothing is left behind.
+
+    Raises UsageError for a capacity below 1 MiB, PoolError when the directory holds something or cannot be written.
+    """
+    if capacity_bytes is not None and capacity_bytes < CAPACITY_BYTES_MIN:
+        raise UsageError("a pool needs a capacity of at least 1M")
+    made = not os.path.exists(path)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if os.listdir(path):
+            what = "is a pool already" if is_pool(path) else "is not empty: give a new or an empty directory"
+            raise PoolError(f"{path} {what}")
+    except OSError as error:
+        raise PoolError(f"cannot make a pool in {path}: {error.strerror}") from None
+    try:
+        _fill_pool(path, capacity_bytes)
+    except BaseException:
+        for name in (MAP_DIR, DATA_FILE):
+            target = os.path.join(path, name)
+            shutil.rmtree(target) if os.path.isdir(target) else _unlink(target)
+        if made:
+            os.rmdir(path)
+        raise
+
+
+def _fill_pool(path: str, capacity_bytes: int | None) -> None:
+    disable_copy_on_write(path)
+    number = uuid.uuid4()
+    record = PoolRecord(
+        format=FORMAT_VERSION, uuid=number.hex, created_ns=time.time_ns(), capacity_bytes=capacity_bytes
+    )
+    label_bits = bytearray(bitmap.CHUNK_BYTES)
+    bitmap.set_range(label_bits, 0, 1)
+    key = CHUNK_KEY.pack(0)
+    first = MapUpdate()
+    first.put(META, POOL_KEY, record.pack())
+    first.put(SPACE, key, bitmap.encode(key, label_bits))
+    try:
+        os.mkdir(os.path.join(path, MAP_DIR), 0o700)
+        BlockMap.create(os.path.join(path, MAP_DIR), first)
+        # The data file last: without it the directory is no pool.
+        DataFile.create(os.path.join(path, DATA_FILE), number.bytes)
+        for directory in (os.path.join(path, MAP_DIR), path, os.path.dirname(os.path.abspath(path))):
+            sync_directory(directory)
+    except OSError as error:
+        raise PoolError(f"cannot make a pool in {path}: {error.strerror}") from None
+
+
+def is_pool(path: str) -> bool:
+    """Whether `path` looks like a pool."""
+    return os.path.isfile(os.path.join(path, DATA_FILE)) and os.path.isdir(os.path.join(path, MAP_DIR))
+
+
+class Pool:
+    """An open pool."""
+
+    def __init__(
+        self,
+        path: str,
+        read_only: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        open_data: Callable[[str, bool], DataFile] = DataFile,
+    ) -> None:
+        """Open the pool in `path` and hold it until `close`. `open_data` is where tests put a data file that fails.
+
+        Raises PoolError (no pool, a newer format), BusyError (someone else has it open), CorruptionError.
+        """
+        if not is_pool(path):
+            raise PoolError(f"{path} is not a rowfs pool: make one with rowfs init {path}")
+        self.path = path
+        self.read_only = read_only
+        with contextlib.ExitStack() as stack:
+            stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
+            self._map = BlockMap(os.path.join(path, MAP_DIR), read_only)
+            stack.callback(self._map.close)
+            _check_record(self._map)
+            self.data = open_data(os.path.join(path, DATA_FILE), read_only)
+            stack.callback(self.data.close)
+            self._open_engine(cache_bytes)
+            self._resources = stack.pop_all()
+
+    def _open_engine(self, cache_bytes: int) -> None:
+        self.versions = Versions(self._map, cache_bytes)
+        self.catalog = Catalog(self._map, self.versions.branches)
+        if self.data.uuid.hex() != self.catalog.pool.uuid:
+            raise PoolError("the data file and the block map are of different pools")
+        capacity = self.catalog.pool.capacity_bytes
+        self.space = Space(
+            self._load_bitmap,
+            used_counts(self._map.items(SPACE)),
+            None if capacity is None else capacity // BLOCK_BYTES,
+            self.data.host_free_bytes,
+        )
+        self.io = DiskIO(self.data, self.space, self.versions)
+        self.io.revisits = set(self.catalog.revisits)
+        self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
+        self.figures = Figures(self.versions, self.catalog)
+        self.commits = Commits(self.data, self._map, self.space, self.versions, self.catalog, self.io)
+        self.was_clean = self.catalog.pool.clean
+        self._check_length()
+        if not self.read_only and not self.versions.damage:
+            self.catalog.pool.clean = False
+            self.catalog.touch_pool()
+            self.reclaimer.drop_unnamed()
+
+    def _check_length(self) -> None:
+        # What was cut off would read as other data once something is written behind it.
+        used_bytes, size_bytes = self.space.end_of_used() * BLOCK_BYTES, self.data.size_bytes()
+        if size_bytes < used_bytes:
+            self.versions.damaged(f"the data file ends at byte {size_bytes}, and blocks up to {used_bytes} are in use")
+
+    def _load_bitmap(self, chunk: int) -> bytearray | None:
+        key = CHUNK_KEY.pack(chunk)
+        stored = self._map.get(SPACE, key)
+        try:
+            return None if stored is None else bitmap.decode(key, stored)
+        except CorruptionError as error:
+            raise self.versions.damaged(f"the allocation bitmap of chunk {chunk}: {error}") from None
+
+    def close(self) -> None:
+        """Commit and let go of the pool. It is let go of even when the commit fails; then its error is raised."""
+        try:
+            if not self.read_only and not self.commits.failed:
+                self.commits.run()
+                self.catalog.pool.clean = True
+                self.catalog.touch_pool()
+                self.commits.run()
+        finally:
+            self._resources.close()
+
+    def keep_reserve(self) -> None:
+        """As BlockMap.keep_reserve, for as long as the pool is open: a full host can still commit and delete."""
+        if not self.read_only:
+            self._map.keep_reserve()
+
+    def release_reserve(self) -> None:
+        """As BlockMap.release_reserve."""
+        if not self.read_only:
+            self._map.release_reserve()
+
+    def abandon(self) -> None:
+        """Let go of the pool without a commit, as a crash would."""
+        self._resources.close()
+
+    def check_writable(self) -> None:
+        """Raises ReadOnlyError when nothing can be changed."""
+        if self.read_only:
+            raise ReadOnlyError("the pool is mounted read-only")
+        if self.read_only_reason:
+            raise ReadOnlyError(f"the pool is read-only since {self.read_only_reason}")
+
+    @property
+    def read_only_reason(self) -> str | None:
+        """What made a pool that was opened for writing read-only; None: nothing."""
+        if self.commits.failed:
+            return f"a commit failed: {self.commits.failed}"
+        return None if self.versions.damage is None else f"it is damaged: {self.versions.damage}"
+
+    # Bytes
+
+    def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
+        """As DiskIO.read."""
+        return self.io.read(target, offset, length)
+
+    def write(self, disk: Disk, offset: int, data: bytes | memoryview) -> None:
+        """As DiskIO.write. Raises ReadOnlyError besides."""
+        if self.read_only or self.commits.failed or self.versions.damage:
+            self.check_writable()
+        self.io.write(disk, offset, data)
+
+    def punch(self, disk: Disk, offset: int, length: int) -> None:
+        """Make a range read as zeros."""
+        self.check_writable()
+        for _ in self.io.punch(disk, offset, length):
+            pass
+
+    def resize(self, disk: Disk, size_bytes: int) -> None:
+        """Set a disk's size. What is cut off is gone from the disk, not from its snapshots; what is added is zeros."""
+        self.check_writable()
+        check_disk_size(size_bytes)
+        if size_bytes == 0 and disk.mapped_blocks:
+            self._replace_head(disk, self.catalog.new_branch(), 0)
+        if size_bytes < disk.size_bytes:
+            self.punch(disk, size_bytes, disk.size_bytes - size_bytes)
+        self.set_size(disk, size_bytes)
+
+    def set_size(self, disk: Disk, size_bytes: int) -> None:
+        """Set a disk's size when nothing is mapped past it (punch first)."""
+        self.check_writable()
+        if size_bytes > disk.size_bytes:
+            self.io.clear_tail(disk, check_disk_size(size_bytes))
+        disk.size_bytes = check_disk_size(size_bytes)
+        disk.modified_ns = time.time_ns()
+        self.catalog.touch(disk)
+
+    # Disks
+
+    def create_disk(self, name: str, size_bytes: int, owner: Owner = OWNER) -> Disk:
+        """A disk of zeros. Raises UsageError, ExistsError."""
+        self.check_writable()
+        self.catalog.check_free(name)
+        check_disk_size(size_bytes)
+        return self.catalog.new_disk(name, self.catalog.new_branch(), size_bytes, 0, owner)
+
+    def delete_disk(self, disk: Disk, keep_snapshots: bool = True) -> None:
+        """Forget a disk. Open handles on it go on until they are closed. Its snapshots stay, or go with it."""
+        self.check_writable()
+        assert disk.head is not None, "a disk is deleted twice"
+        if not keep_snapshots:
+            for snapshot in list(disk.chain.values()):
+                self.delete_snapshot(snapshot)
+        self.catalog.drop_disk(disk, keep_snapshots)
+        self._remove(disk.head, EPOCH_MAX, disk)
+
+    def rename_disk(self, disk: Disk, name: str, replace: bool = False) -> None:
+        """Give a disk another name. With `replace` it takes the place of a disk of that name, as rename(2) does.
+
+        A chain that the name has already goes on under the disk, unless it has one of its own: then ExistsError.
+        """
+        self.check_writable()
+        check_name(name, "disk name")
+        other = self.catalog.disks.get(name)
+        if other is disk:
+            return
+        if other is not None:
+            if other.head is not None and not replace:
+                raise ExistsError(f"there is a disk {name} already")
+            if other.chain and disk.chain:
+                raise ExistsError(f"both {disk.name} and {name} have snapshots: delete those of one of them first")
+            if other.head is not None:
+                self.delete_disk(other)
+        self.catalog.rename_disk(disk, name)
+
+    # Snapshots
+
+    def snapshot(
+        self,
+        disk: Disk,
+        name: str | None = None,
+        *,
+        description: str = "",
+        consistency: str = "crash",
+        kind: str = "user",
+    ) -> Snapshot:
+        """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError."""
+        self.check_snapshot(disk, name)
+        if name is None:
+            name = default_snapshot_name(disk.name, datetime.now(), disk.chain)
+        head = disk.head
+        assert head is not None, "a deleted disk is snapshotted"
+        snapshot = Snapshot(
+            id=self.catalog.new_id(),
+            disk=disk.id,
+            name=name,
+            branch=head.id,
+            epoch=head.epoch,
+            size_bytes=disk.size_bytes,
+            created_ns=time.time_ns(),
+            mode=disk.mode & 0o444,
+            uid=disk.uid,
+            gid=disk.gid,
+            kind=kind,
+            consistency=consistency,
+            description=description,
+            referenced_blocks=disk.mapped_blocks,
+            written_blocks=head.written_blocks,
+            point=Point(head, head.epoch),
+            owner=disk,
+        )
+        self.catalog.add_snapshot(snapshot)
+        return snapshot
+
+    def check_snapshot(self, disk: Disk, name: str | None) -> None:
+        """Raises what `snapshot` would."""
+        self.check_writable()
+        if disk.deleted:
+            raise NotFoundError(f"the disk {disk.name} was deleted meanwhile")
+        if name is not None:
+            check_name(name, "snapshot name")
+            if name in disk.chain:
+                raise ExistsError(f"the disk {disk.name} has a snapshot {name} already")
+
+    def delete_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot's name at once; what it alone held is freed by the reclaimer, after the next commit."""
+        self.check_writable()
+        assert not snapshot.deleted, "a snapshot is deleted twice"
+        self.catalog.drop_snapshot(snapshot)
+        self._remove(snapshot.point.branch, snapshot.epoch, snapshot)
+
+    def rename_snapshot(self, snapshot: Snapshot, name: str) -> None:
+        """Give a snapshot another name. Raises UsageError, ExistsError."""
+        self.check_writable()
+        check_name(name, "snapshot name")
+        if name in snapshot.owner.chain and name != snapshot.name:
+            raise ExistsError(f"the disk {snapshot.owner.name} has a snapshot {name} already")
+        self.catalog.rename_snapshot(snapshot, name)
+
+    def clone(self, snapshot: Snapshot, names: Sequence[str], owner: Owner | None = None) -> list[Disk]:
+        """New disks that begin as the snapshot, one for each name; all or none. Raises UsageError, ExistsError."""
+        self.check_writable()
+        for name in names:
+            self.catalog.check_free(name)
+        if len(set(names)) < len(names):
+            raise UsageError("a name is given twice")
+        point = snapshot.point
+        return [
+            self.catalog.new_disk(
+                name,
+                self.catalog.new_branch(point.branch, point.epoch),
+                snapshot.size_bytes,
+                snapshot.referenced_blocks,
+                owner or OWNER,
+            )
+            for name in names
+        ]
+
+    def become(self, disk: Disk, source: Disk | Snapshot) -> None:
+        """Make an empty disk what a snapshot, or another disk just now, holds."""
+        self.check_writable()
+        assert not disk.mapped_blocks and disk is not source, "only an empty disk becomes another"
+        point = point_of(source)
+        head = self.catalog.new_branch(point.branch, point.epoch)
+        if isinstance(source, Disk):
+            self.catalog.begin_epoch(point.branch)
+        mapped = source.mapped_blocks if isinstance(source, Disk) else source.referenced_blocks
+        disk.size_bytes = source.size_bytes
+        self._replace_head(disk, head, mapped)
+
+    def rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> Snapshot | None:
+        """Make a disk what its snapshot holds. Newer ones stay. What it was is kept as `before-rollback`, or discarded.
+
+        Raises UsageError when the snapshot is another disk's. Whether the disk is in use is for the caller to know.
+        """
+        self.check_rollback(disk, snapshot)
+        head = self.catalog.new_branch(snapshot.point.branch, snapshot.point.epoch)
+        kept = None
+        if not discard:
+            older = disk.chain.get(BEFORE_ROLLBACK)
+            if older is not None:  # the point lives on if the new head begins there
+                self.delete_snapshot(older)
+            kept = self.snapshot(disk, BEFORE_ROLLBACK, kind="rollback")
+        disk.size_bytes = snapshot.size_bytes
+        self._replace_head(disk, head, snapshot.referenced_blocks)
+        return kept
+
+    def check_rollback(self, disk: Disk, snapshot: Snapshot) -> None:
+        """Raises what `rollback` would."""
+        self.check_writable()
+        if disk.deleted or snapshot.deleted:
+            raise NotFoundError(f"{disk.name if disk.deleted else snapshot.name} was deleted meanwhile")
+        if snapshot.owner is not disk:
+            raise UsageError(
+                f"{snapshot.name} is a snapshot of {snapshot.owner.name}, not of {disk.name}: "
+                f"make a new disk of it with rowfs clone"
+            )
+
+    def _replace_head(self, disk: Disk, head: Branch, mapped_blocks: int) -> None:
+        old = disk.head
+        assert old is not None, "a chain gets another head"
+        self.catalog.set_head(disk, head, mapped_blocks)
+        disk.modified_ns = time.time_ns()
+        if disk.deleted:  # the old head's removal is on its way; the new one goes as well when the disk is closed
+            self._remove(head, EPOCH_MAX, disk)
+        else:
+            self._remove(old, EPOCH_MAX, None)
+
+    def _remove(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None) -> None:
+        self.catalog.add_removal(Removal(id=self.catalog.new_id(), branch=branch.id, epoch=epoch, reader=reader))
+
+    # Keeping
+
+    def commit(self) -> None:
+        """Make everything up to now durable. Raises NoSpaceError, StorageError; the pool is read-only then."""
+        if self.commits.failed:
+            self.check_writable()
+        self.commits.run()
+
+    def reader(self) -> Reader:
+        """A view of the last commit, for the checker (any thread). Close it soon: the map cannot grow meanwhile."""
+        return self._map.reader()
+
+    def reclaim(self) -> None:
+        """Free everything that can be freed now, with as many commits as it takes."""
+        self.commit()
+        while self.reclaimer.pending and not self.versions.damage:
+            worked = self.reclaimer.step(budget_s=1.0) or self.commits.needed
+            self.commit()
+            if not worked and not self.reclaimer.ready:
+                return  # what is left waits for an open handle
+
+
+def _check_record(blockmap: BlockMap) -> None:
+    stored = blockmap.get(META, POOL_KEY)
+    if stored is None:
+        raise CorruptionError("the block map has no pool record")
+    check_format(PoolRecord.unpack(stored).format)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,252 @@
+"""The reclaimer: frees what only deleted points held, in slices, resumable after a crash.
+
+A point is dropped when its removal is durable and nobody reads it any more. Then the page versions between the snapshot
+before it and itself are looked at. A version is dead when no snapshot and no head sees it, be it through child
+branches. Each block that a dead version V owns is then held by some of the versions that follow V directly: the next
+one in its branch, and the first ones of the child branches that begin in between. Held by none, the block is free. Held
+by one, that one owns it from now on. Held by several, V stays as its owner (a keeper, that no point sees) until all but
+one let go. So every allocated block has exactly one owner, the oldest version holding it.
+
+Everything is derived from what is there, so a removal that a crash cut short is simply begun again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from rowfs.base.format import EPOCH_MAX
+from rowfs.base.units import HOLE, BranchId, Epoch, PageIndex
+from rowfs.persist.space import Space
+from rowfs.store.catalog import Catalog
+from rowfs.store.diskio import DiskIO
+from rowfs.store.lineage import Held, Lineage, path
+from rowfs.store.model import EPOCH_NONE, INHERITED, Branch, Page, Removal
+from rowfs.store.versions import Versions
+
+SLICE_S = 0.001
+FIRST_EPOCH = Epoch(1)
+FREED_BLOCKS_MAX = 1 << 18  # 1 GiB freed and not yet recycled: wait for a commit, or its punching would take long
+CHANGED_PAGES_MAX = 1 << 14  # not yet committed: wait likewise, or the changes would fill the memory
+
+
+class Reclaimer:
+    """What is to be freed in one pool."""
+
+    def __init__(self, versions: Versions, space: Space, catalog: Catalog, io: DiskIO) -> None:
+        self._versions = versions
+        self._space = space
+        self._catalog = catalog
+        self._io = io
+        self._lineage = Lineage(versions)
+        self._work: Iterator[None] | None = None
+        self._emptied: set[BranchId] = set()  # branches without names that lost a version
+        self.freed_blocks = 0  # since the pool was opened
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything left to free, now or after the next commit."""
+        return bool(self._work or self._catalog.removals or self._io.revisits)
+
+    @property
+    def needs_commit(self) -> bool:
+        """Whether so much is changed or freed that it waits for a commit."""
+        return self._space.freed_blocks > FREED_BLOCKS_MAX or len(self._versions.dirty) > CHANGED_PAGES_MAX
+
+    @property
+    def ready(self) -> bool:
+        """Whether `step` has something to do now."""
+        return not self.needs_commit and bool(self._work or self._io.revisits or self._next_removal())
+
+    def step(self, budget_s: float = SLICE_S) -> bool:
+        """Work for about `budget_s`; False when there is nothing to do now."""
+        end = time.monotonic() + budget_s
+        while self.ready:
+            if self._work is None:
+                self._work = self._next_work()
+            if next(self._work, self) is self:
+                self._work = None
+                self._drop_emptied()
+            if time.monotonic() >= end:
+                return True
+        return False
+
+    def _next_removal(self) -> Removal | None:
+        return next((removal for removal in self._catalog.removals.values() if removal.ready), None)
+
+    def _next_work(self) -> Iterator[None]:
+        removal = self._next_removal()
+        return self._remove(removal) if removal is not None else self._revisit()
+
+    # A removal
+
+    def _remove(self, removal: Removal) -> Iterator[None]:
+        branch = self._catalog.branches.get(removal.branch)
+        if branch is None:
+            self._catalog.drop_removal(removal)
+            return
+        epoch = removal.epoch
+        self._unname(branch, removal)
+        after = branch.point_before(epoch)
+        for index in self._versions.changed(branch, after, epoch):
+            self._examine(branch, index, after, epoch)
+            yield
+        if branch.watched and after == EPOCH_NONE:  # the point saw through to the branch below, where nothing else may
+            for index in self._covered_since(branch, epoch):
+                self._look_below(branch, index, FIRST_EPOCH)
+                yield
+        self._catalog.drop_removal(removal)
+        self._drop_if_empty(branch)
+
+    def _covered_since(self, branch: Branch, epoch: Epoch) -> Iterator[PageIndex]:
+        """The pages that the first point, at `epoch`, may have seen below the branch, and the points left do not."""
+        first = branch.points[0] if branch.points else EPOCH_MAX
+        yield from self._versions.changed(branch, epoch, first)
+        children = [child for _, child in branch.forks_between(EPOCH_NONE, first)]
+        while children:
+            child = self._catalog.branches.get(children.pop())
+            if child is not None:
+                yield from self._versions.changed(child, EPOCH_NONE, EPOCH_MAX)
+                children += [grandchild for _, grandchild in child.forks]
+
+    def _unname(self, branch: Branch, removal: Removal) -> None:
+        if not removal.named:
+            return
+        removal.named = False
+        if removal.epoch == EPOCH_MAX:
+            branch.has_head = False
+            self._space.drop(branch.claim)
+            self._versions.forget(branch)
+            return
+        branch.remove_point(removal.epoch)
+        self._catalog.rewatch(branch)
+        for _, child in branch.forks_between(removal.epoch, Epoch(removal.epoch + 1)):
+            self._catalog.rewatch(self._catalog.branches[child])
+
+    def _examine(self, branch: Branch, index: PageIndex, after: Epoch, until: Epoch) -> None:
+        """Dispose of the dead versions with epochs in (after, until], and behind them up to one that is seen."""
+        let_go = EPOCH_NONE
+        for epoch, end in pairwise(_with_end(self._versions.epochs(branch, index, after))):
+            followers = self._lineage.followers(branch, index, epoch, end)
+            if followers is not None:
+                version = self._versions.at(branch, index, epoch)
+                assert version is not None, "a version that is listed is there"
+                if self._dispose(branch, version, followers):
+                    let_go = let_go or epoch
+            elif epoch > until:
+                break
+        if let_go:
+            self._look_below(branch, index, let_go)
+
+    def _look_below(self, branch: Branch, index: PageIndex, epoch: Epoch) -> None:
+        """A version of this epoch lets go of blocks that older ones own: if the one before it is dead, it goes."""
+        for owner, until in path(branch, Epoch(epoch - 1)):
+            before = self._versions.epoch_at(owner, index, until)
+            if before:
+                self._examine(owner, index, Epoch(before - 1), before)
+                return
+
+    def _dispose(self, branch: Branch, dead: Page, followers: list[Held]) -> bool:
+        """Hand on what a dead version owns. True: it no longer holds blocks that older versions own."""
+        addresses = np.frombuffer(dead.addresses, np.int64)
+        owned = np.frombuffer(dead.owned, np.uint8) != 0
+        holds = [np.frombuffer(page.addresses, np.int64) == addresses for _, page in followers]
+        holders = np.sum(holds, axis=0) if holds else np.zeros(len(owned), np.int64)
+        free, passes = owned & (holders == 0), owned & (holders == 1)
+        for (heir_branch, page), held in zip(followers, holds, strict=True):
+            if self._inherit(heir_branch, page, passes & held) and heir_branch is not branch:
+                self._look_at_heir(heir_branch, page)
+        self._space.free_many(addresses[free])
+        self.freed_blocks += int(np.count_nonzero(free))
+        self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)))
+        borrowed = (addresses != HOLE) & ~owned
+        if (owned & ~free & ~passes).any():
+            let_go = borrowed & (holders == 0)
+            self._shrink(branch, dead, free | passes | let_go)
+            return bool(let_go.any())
+        self._versions.remove(branch, dead)
+        if not (branch.has_head or branch.points):
+            self._emptied.add(branch.id)
+        return bool(borrowed.any())
+
+    def _look_at_heir(self, branch: Branch, page: Page) -> None:
+        # A keeper that inherits may be the last to hold what it now owns; in the dead version's branch it comes next.
+        end = next(self._versions.epochs(branch, page.index, page.epoch), EPOCH_MAX)
+        if not branch.seen_between(page.epoch, end):
+            self._io.revisits.add((branch.id, page.index, Epoch(page.epoch + 1)))
+
+    def _inherit(self, branch: Branch, page: Page, slots: np.ndarray) -> bool:
+        count = int(np.count_nonzero(slots))
+        if not count:
+            return False
+        page = self._versions.change(branch, page)
+        np.frombuffer(page.owned, np.uint8)[slots] = INHERITED
+        self._catalog.count_written(branch, page.epoch, count)
+        return True
+
+    def _shrink(self, branch: Branch, keeper: Page, slots: np.ndarray) -> None:
+        if not slots.any():
+            return
+        # A copy of the addresses: pages that child branches inherited may share the array.
+        keeper = self._versions.change(branch, keeper)
+        keeper.addresses = keeper.addresses[:]
+        np.frombuffer(keeper.addresses, np.int64)[slots] = HOLE
+        np.frombuffer(keeper.owned, np.uint8)[slots] = 0
+
+    # Branches whose children let go
+
+    def _revisit(self) -> Iterator[None]:
+        """Look again at the versions below those that watched branches let go of blocks in."""
+        for key in list(self._io.revisits):
+            self._io.revisits.discard(key)
+            branch = self._catalog.branches.get(key[0])
+            if branch is not None:
+                self._look_below(branch, key[1], key[2])
+            yield
+
+    def _drop_emptied(self) -> None:
+        while self._emptied:
+            branch = self._catalog.branches.get(self._emptied.pop())
+            if branch is not None:
+                self._drop_if_empty(branch)
+
+    def _drop_if_empty(self, branch: Branch) -> None:
+        """Take a branch without head, snapshots and versions out of the tree; its children begin where it began."""
+        if branch.has_head or branch.points or branch.id not in self._catalog.branches:
+            return
+        if any(removal.branch == branch.id for removal in self._catalog.removals.values()):
+            return
+        if not self._versions.is_empty(branch):
+            return
+        for fork, number in list(branch.forks):
+            self._adopt(branch, fork, self._catalog.branches[number])
+        self._catalog.drop_branch(branch)
+        origin = branch.origin
+        if origin is None:
+            return
+        origin.remove_fork(branch.fork, branch.id)
+        if not origin.has_point(branch.fork):  # else the snapshot there sees all that the branch saw
+            removal = Removal(id=self._catalog.new_id(), branch=origin.id, epoch=branch.fork, named=False, durable=True)
+            self._catalog.add_removal(removal)
+
+    def _adopt(self, branch: Branch, fork: Epoch, child: Branch) -> None:
+        branch.remove_fork(fork, child.id)
+        child.origin, child.parent, child.fork = branch.origin, branch.parent, branch.fork
+        if branch.origin is not None:
+            branch.origin.add_fork(branch.fork, child.id)
+            self._catalog.rewatch(branch.origin)
+        self._catalog.rewatch(child)
+        self._catalog.touch(child)
+
+    def drop_unnamed(self) -> None:
+        """Look at all branches, as after a crash: those that nothing names and that hold nothing go."""
+        for branch in list(self._catalog.branches.values()):
+            self._drop_if_empty(branch)
+
+
+def _with_end(epochs: Iterator[Epoch]) -> Iterator[Epoch]:
+    yield from epochs
+    yield EPOCH_MAX

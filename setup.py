@@ -1,0 +1,28 @@
+"""The C extension; the rest is in pyproject.toml. Without it rowfs mounts all the same (rowfs/mount/native.py)."""
+
+import shlex
+import subprocess
+
+from setuptools import Extension, setup
+
+
+def fuse_flags(which: str) -> list[str]:
+    """What pkg-config says about libfuse; nothing where it cannot be asked: the build of the extension fails then."""
+    try:
+        return shlex.split(subprocess.check_output(["pkg-config", which, "fuse3"], text=True))
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "rowfs.mount._native",
+            [f"rowfs/mount/{part}.c" for part in ("_native", "_receive", "_hotpath", "_workers")],
+            depends=["rowfs/mount/_native.h"],
+            extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread", *fuse_flags("--cflags")],
+            extra_link_args=["-pthread", *fuse_flags("--libs")],
+            optional=True,
+        )
+    ]
+)

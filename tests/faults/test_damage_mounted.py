@@ -1,0 +1,68 @@
+"""A damaged pool that is mounted: EIO for what is damaged, the rest is readable, the daemon stays and says why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from errno import EIO, EROFS
+from pathlib import Path
+
+import pytest
+
+from rowfs.store.pool import Pool
+from tests.faults.damage import DAMAGE
+from tests.mount.helpers import COMMAND, Mounted, read_direct, run, write_direct
+from tests.store.helpers import B, fill, put
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="nothing can be mounted here"
+)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[Mounted]:
+    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt", expected_log=["damaged"])
+    mounted.mnt.mkdir()
+    mounted.cli("init", str(mounted.pool))
+    pool = Pool(str(mounted.pool))
+    disk = pool.create_disk("disk", 4 * B)
+    put(pool, disk, 0, "a", "b")
+    pool.snapshot(disk, "s")
+    put(pool, disk, 1, "c")
+    put(pool, pool.create_disk("other", 4 * B), 0, "e")
+    pool.close()
+    DAMAGE["a bit flips in a page version"][0](mounted.pool)
+    mounted.mount()
+    yield mounted
+    mounted.umount()
+    mounted.check_log()
+
+
+def test_damage_under_a_mount(damaged: Mounted) -> None:
+    with pytest.raises(OSError) as caught:
+        read_direct(damaged.snapshot_path("disk", "s"))
+    assert caught.value.errno == EIO
+    assert read_direct(damaged.path("other"))[:B] == fill("e")
+    assert read_direct(damaged.path("disk"))[: 2 * B] == fill("a") + fill("c")
+    info = damaged.info()
+    assert info["read_only"] and "damaged" in info["read_only_reason"]
+    with pytest.raises(OSError) as caught:
+        write_direct(damaged.path("other"), 0, fill("no"))
+    assert caught.value.errno == EROFS
+    assert "damaged" in damaged.refuses("snapshot", ":other@no")
+    assert [disk["name"] for disk in damaged.call("list", figures=False)] == ["disk", "other"]
+    assert read_direct(damaged.path("other"))[:B] == fill("e")
+
+
+def test_a_map_that_lmdb_would_stumble_over_is_refused_in_one_line(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt")
+    mounted.mnt.mkdir()
+    mounted.cli("init", str(mounted.pool))
+    with open(mounted.pool / "map/data.mdb", "r+b") as file:
+        file.seek(2 * 4096)  # behind the meta pages: trees
+        file.write(b"\xff" * 4096 * 30)
+    said = mounted.refuses("mount", str(mounted.pool), str(mounted.mnt))
+    assert "the block map" in said and said.endswith(f"rowfs check {mounted.pool} tells more")
+    assert not os.path.ismount(mounted.mnt)
+    found = run(*COMMAND, "check", mounted.pool, codes=(1,)).stdout
+    assert found.startswith("pages: ") and found.endswith("found\n")

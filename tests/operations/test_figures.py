@@ -1,0 +1,84 @@
+"""Extended attributes: the figures of `rowfs info`."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, ENODATA, EOPNOTSUPP, EROFS
+
+from tests.operations.helpers import Fs, refused
+from tests.store.helpers import B
+
+DISK = {"size_bytes", "mapped_bytes", "created", "modified", "snapshots"}
+SNAPSHOT = {
+    "created",
+    "size_bytes",
+    "referenced_bytes",
+    "written_bytes",
+    "freed_if_deleted_bytes",
+    "consistency",
+    "kind",
+    "description",
+}
+MOUNT = {"pool", "uuid", "capacity_bytes", "used_bytes", "free_bytes", "read_only"}
+
+
+async def figures(fs: Fs, path: str) -> dict[str, str]:
+    names = [os.fsdecode(name) for name in await fs.ops.listxattr(await fs.inode(path), fs.ctx)]
+    assert all(name.startswith("user.rowfs.") for name in names)
+    return {name.removeprefix("user.rowfs."): await fs.getxattr(path, name) for name in names}
+
+
+async def test_a_disk_tells_its_figures(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two")
+    await fs.snapshot("vm", "s")
+    found = await figures(fs, "vm")
+    assert found.keys() == DISK
+    assert (found["size_bytes"], found["mapped_bytes"], found["snapshots"]) == (str(4 * B), str(2 * B), "1")
+
+
+async def test_a_snapshot_tells_its_figures(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two")
+    await fs.snapshot("vm", "s")
+    await fs.write("vm", 1, "new")
+    found = await figures(fs, ".snapshots/vm/s")
+    assert found.keys() == SNAPSHOT
+    assert [found[name] for name in ("size_bytes", "referenced_bytes", "written_bytes", "freed_if_deleted_bytes")] == [
+        str(blocks * B) for blocks in (4, 2, 2, 1)
+    ]
+    assert (found["consistency"], found["kind"], found["description"]) == ("crash", "user", "")
+    disk = (await fs.ask("list"))[0]
+    assert {
+        name: str(value) for name, value in disk["snapshots"][0].items() if name not in ("name", "attached")
+    } == found
+
+
+async def test_the_mount_tells_its_figures(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two")
+    for path in ("", ".snapshots"):
+        found = await figures(fs, path)
+        assert found.keys() == MOUNT
+        assert (found["used_bytes"], found["read_only"]) == (str(3 * B), "false")
+
+
+async def test_what_is_no_figure_is_not_there(fs: Fs) -> None:
+    await fs.disk("vm")
+    await fs.snapshot("vm", "s")
+    for path in ("", "vm", ".snapshots/vm", ".snapshots/vm/s"):
+        for name in ("user.rowfs.nonsense", "user.mine", "security.capability", "size_bytes", "user.rowfs."):
+            with refused(ENODATA):
+                await fs.getxattr(path, name)
+
+
+async def test_figures_cannot_be_set_and_there_are_no_others(fs: Fs) -> None:
+    await fs.disk("vm")
+    await fs.snapshot("vm", "s")
+    for path, figure, other in (("vm", EACCES, EOPNOTSUPP), (".snapshots/vm/s", EROFS, EROFS)):
+        inode = await fs.inode(path)
+        with refused(figure):
+            await fs.ops.setxattr(inode, b"user.rowfs.size_bytes", b"1", fs.ctx)
+        with refused(figure):
+            await fs.ops.removexattr(inode, b"user.rowfs.size_bytes", fs.ctx)
+        with refused(other):
+            await fs.ops.setxattr(inode, b"user.mine", b"1", fs.ctx)
+        with refused(other):
+            await fs.ops.removexattr(inode, b"user.mine", fs.ctx)

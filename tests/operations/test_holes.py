@@ -1,0 +1,201 @@
+"""fallocate, lseek and copy_file_range, which the C extension hands on."""
+
+from __future__ import annotations
+
+import os
+from errno import EFBIG, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS
+
+import pytest
+import trio
+
+from rowfs.base.units import DISK_BYTES_MAX, MIB
+from tests.operations.conftest import Log
+from tests.operations.helpers import Fs, refused
+from tests.store.helpers import B, fill
+
+KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
+
+
+async def test_a_punched_range_reads_zeros_and_its_blocks_come_back(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two", "three", "four")
+    handle = await fs.open("vm")
+    await fs.extra("fallocate", handle, PUNCH_HOLE | KEEP_SIZE, B, 2 * B)
+    assert (await fs.stat("vm")).st_blocks == 2 * B // 512
+    await fs.close(handle)
+    assert await fs.holds("vm", "one", "", "", "four")
+    await fs.reclaimed()
+    assert fs.pool.space.allocated_blocks == 3
+
+
+async def test_a_punch_is_exact_to_the_byte_and_leaves_snapshots_alone(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two", "three", "four")
+    await fs.snapshot("vm", "s")
+    handle = await fs.open("vm")
+    await fs.extra("fallocate", handle, PUNCH_HOLE | KEEP_SIZE, B - 10, 2 * B + 20)
+    await fs.close(handle)
+    expected = fill("one")[:-10] + bytes(2 * B + 20) + fill("four")[10:]
+    assert await fs.bytes("vm") == expected
+    assert await fs.holds(".snapshots/vm/s", "one", "two", "three", "four")
+
+
+async def test_a_punch_past_the_end_changes_nothing(fs: Fs) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    handle = await fs.open("vm")
+    await fs.extra("fallocate", handle, PUNCH_HOLE | KEEP_SIZE, 5 * B, B)
+    await fs.extra("fallocate", handle, PUNCH_HOLE | KEEP_SIZE, B, 100 * B)
+    await fs.close(handle)
+    assert await fs.holds("vm", "one", "")
+
+
+@pytest.mark.parametrize(("mode", "size"), [(0, 6 * B), (KEEP_SIZE, 2 * B), (ZERO_RANGE, 6 * B)])
+async def test_preallocation_grows_the_disk_unless_told_not_to(fs: Fs, mode: int, size: int) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    handle = await fs.open("vm")
+    await fs.extra("fallocate", handle, mode, 2 * B, 4 * B)
+    await fs.close(handle)
+    assert (await fs.bytes("vm")) == (fill("one") + fill("two")).ljust(size, b"\0")
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_what_fallocate_cannot_do_is_refused(fs: Fs) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    await fs.snapshot("vm", "s")
+    handle = await fs.open("vm")
+    for mode in (COLLAPSE_RANGE, INSERT_RANGE, COLLAPSE_RANGE | KEEP_SIZE):
+        with refused(EOPNOTSUPP):
+            await fs.extra("fallocate", handle, mode, 0, B)
+    with refused(EFBIG):
+        await fs.extra("fallocate", handle, 0, DISK_BYTES_MAX, 1)
+    with refused(ENOSPC):
+        await fs.extra("fallocate", handle, 0, 0, 2 * MIB)
+    await fs.close(handle)
+    snapshot = await fs.open(".snapshots/vm/s", os.O_RDONLY)
+    with refused(EROFS):
+        await fs.extra("fallocate", snapshot, PUNCH_HOLE | KEEP_SIZE, 0, B)
+    await fs.close(snapshot)
+    assert await fs.holds("vm", "one", "two")
+
+
+async def test_data_and_holes_are_found(fs: Fs) -> None:
+    await fs.disk("vm", 1000)
+    await fs.write("vm", 2, "three", "four")
+    await fs.write("vm", 700, "x")
+    await fs.snapshot("vm", "s")
+    for path in ("vm", ".snapshots/vm/s"):
+        handle = await fs.open(path, os.O_RDONLY)
+        for offset, data, hole in (
+            (0, 2 * B, 0),
+            (2 * B - 1, 2 * B, 2 * B - 1),
+            (2 * B, 2 * B, 4 * B),
+            (3 * B + 5, 3 * B + 5, 4 * B),
+            (4 * B, 700 * B, 4 * B),
+            (700 * B, 700 * B, 701 * B),
+        ):
+            assert await fs.extra("lseek", handle, offset, os.SEEK_DATA) == data
+            assert await fs.extra("lseek", handle, offset, os.SEEK_HOLE) == hole
+        with refused(ENXIO):
+            await fs.extra("lseek", handle, 701 * B, os.SEEK_DATA)
+        assert await fs.extra("lseek", handle, 999 * B, os.SEEK_HOLE) == 999 * B
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            with refused(ENXIO):
+                await fs.extra("lseek", handle, 1000 * B, whence)
+        await fs.close(handle)
+
+
+async def test_data_up_to_the_end_has_its_hole_there(fs: Fs) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    await fs.truncate("vm", B + 100)
+    handle = await fs.open("vm", os.O_RDONLY)
+    assert await fs.extra("lseek", handle, 0, os.SEEK_HOLE) == B + 100
+    assert await fs.extra("lseek", handle, B + 99, os.SEEK_DATA) == B + 99
+    await fs.close(handle)
+
+
+@pytest.mark.parametrize("source", ["vm", ".snapshots/vm/s"])
+async def test_a_whole_copy_shares_its_blocks_and_lives_apart(fs: Fs, source: str) -> None:
+    await fs.disk("vm", 3, "one", "two", "three")
+    await fs.snapshot("vm", "s")
+    used = fs.pool.space.allocated_blocks
+    to, at = await fs.create("copy"), await fs.open(source, os.O_RDONLY)
+    assert await fs.extra("copy_file_range", at, 0, to, 0, 1 << 30) == 3 * B
+    assert fs.pool.space.allocated_blocks == used
+    await fs.close(to)
+    await fs.close(at)
+    await fs.write("vm", 0, "new")
+    await fs.write("copy", 1, "other")
+    assert await fs.holds("vm", "new", "two", "three")
+    assert await fs.holds("copy", "one", "other", "three")
+    assert await fs.holds(".snapshots/vm/s", "one", "two", "three")
+    await fs.unlink("vm")
+    await fs.unlink(".snapshots/vm/s")
+    await fs.reclaimed()
+    assert await fs.after_a_crash().holds("copy", "one", "other", "three")
+    assert fs.pool.space.allocated_blocks == 4
+
+
+async def test_what_cannot_be_shared_is_left_to_the_caller(fs: Fs) -> None:
+    await fs.disk("vm", 3, "one", "two", "three")
+    await fs.disk("full", 3, "x")
+    await fs.snapshot("vm", "s")
+    vm, full, empty = await fs.open("vm"), await fs.open("full"), await fs.create("empty")
+    for arguments in (
+        (vm, 0, full, 0, 3 * B),
+        (vm, B, empty, 0, 2 * B),
+        (vm, 0, empty, B, 3 * B),
+        (vm, 0, empty, 0, 2 * B),
+        (vm, 0, vm, 0, 3 * B),
+    ):
+        with refused(EOPNOTSUPP):
+            await fs.extra("copy_file_range", *arguments)
+    snapshot = await fs.open(".snapshots/vm/s", os.O_RDONLY)
+    with refused(EROFS):
+        await fs.extra("copy_file_range", vm, 0, snapshot, 0, 3 * B)
+    for handle in (vm, full, empty, snapshot):
+        await fs.close(handle)
+    assert await fs.holds("full", "x", "", "")
+
+
+async def test_a_copy_into_a_deleted_disk_leaves_nothing(fs: Fs) -> None:
+    await fs.disk("vm", 3, "one", "two", "three")
+    to, at = await fs.create("copy"), await fs.open("vm", os.O_RDONLY)
+    await fs.unlink("copy")
+    await fs.extra("copy_file_range", at, 0, to, 0, 3 * B)
+    await fs.put(to, 0, "new")
+    assert bytes(await fs.ops.read(to, 0, 2 * B)) == fill("new") + fill("two")
+    await fs.close(to)
+    await fs.close(at)
+    await fs.reclaimed()
+    assert fs.pool.space.allocated_blocks == 4
+    assert await fs.holds("vm", "one", "two", "three")
+
+
+async def test_a_copy_of_a_deleted_disk_outlives_it(fs: Fs) -> None:
+    await fs.disk("vm", 3, "one", "two", "three")
+    to, at = await fs.create("copy"), await fs.open("vm", os.O_RDONLY)
+    await fs.unlink("vm")
+    await fs.extra("copy_file_range", at, 0, to, 0, 3 * B)
+    await fs.close(at)
+    await fs.close(to)
+    await fs.reclaimed()
+    await fs.disk("other", 3, "x", "y", "z")
+    assert await fs.holds("copy", "one", "two", "three")
+    assert fs.pool.space.allocated_blocks == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("fallocate", (0, 0, 1)), ("lseek", (0, os.SEEK_DATA)), ("copy_file_range", (0, 0, 0, 1))]
+)
+async def test_a_fault_is_eio_and_one_line_in_the_log(fs: Fs, log: Log, name: str, arguments: tuple[int, ...]) -> None:
+    with refused(EIO):
+        await fs.extra(name, 999, *arguments)
+    assert log.take() == f"{name} failed unexpectedly"
+
+
+async def test_a_request_is_answered_once_even_when_the_mount_ends(fs: Fs) -> None:
+    await fs.disk("vm", 1, "one")
+    handle = await fs.open("vm")
+    async with trio.open_nursery() as nursery:
+        fs.ops.start_in(nursery)
+        for request in range(5):
+            fs.ops.fallocate(request, handle, PUNCH_HOLE | KEEP_SIZE, 0, B)
+    assert fs.native.answers == dict.fromkeys(range(5), ("error", 0))

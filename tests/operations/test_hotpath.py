@@ -1,0 +1,405 @@
+"""The hot path: what C answers is what Python would have answered, and the rest is left to Python untouched."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from errno import EIO
+from pathlib import Path
+
+import pytest
+
+from rowfs.mount import _native  # type: ignore[attr-defined]
+from rowfs.mount.operations import Handle
+from rowfs.store.diskio import point_of
+from rowfs.store.model import Disk, Snapshot
+from rowfs.store.pool import Pool
+from tests.store.helpers import B, Home, fill
+
+SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
+FATTR_MODE, FATTR_MTIME, FATTR_FH, FATTR_CTIME = 1, 1 << 5, 1 << 6, 1 << 10
+ANSWER_S = 10.0
+DISK, ELSE, SNAPSHOT, SYNC, OWN = range(1, 6)  # handles
+PAGE = 512 * B
+
+
+class Committer:
+    """Takes the place of mount.committer.Committer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.reads_ended = 0
+        self.soft_pages = 100
+        self.failures: list[int] = []
+
+    def read_ended(self, ticket: int) -> None:
+        """As Committer.read_ended."""
+        self.reads_ended += 1
+        self.pool.commits.end_read(ticket)
+
+    def sync_failed(self, code: int) -> None:
+        """As Committer.sync_failed."""
+        self.failures.append(code)
+
+
+class Kernel:
+    """Asks as Linux does, and gets the answers."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.pool = pool = home.open()
+        self.committer = Committer(pool)
+        self.disk = pool.create_disk("disk", 3 * PAGE)
+        other = pool.create_disk("else", 8 * B)
+        self.fuse, self.mine = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.fuse.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self.mine.settimeout(ANSWER_S)
+        self.handles = {
+            DISK: Handle(self.disk, writable=True),
+            ELSE: Handle(other, writable=True),
+            SYNC: Handle(self.disk, writable=True, sync=True),
+            OWN: Handle(self.disk, writable=True, own=True),
+        }
+        self.unique = 0
+        self.times: list[tuple[int, int]] = []
+        _native.serve(self.handles, pool, self.committer, self._set_time, pool.data.fileno(), Disk, Snapshot)
+
+    def finish(self) -> None:
+        """Hold the pool against all invariants."""
+        _native.stop()
+        self.fuse.close()
+        self.mine.close()
+        self.home.finish()
+
+    def _ask(self, opcode: int, body: bytes, inode: int = 1) -> bytes | None:
+        self.unique += 1
+        header = struct.pack("<IIQQIIIHH", 40 + len(body), opcode, self.unique, inode, 0, 0, 0, 0, 0)
+        if not _native.try_request(self.fuse.fileno(), header + body):
+            return None
+        answer = self.mine.recv(2 << 20)
+        length, error, unique = struct.unpack_from("<IiQ", answer)
+        assert (length, unique) == (len(answer), self.unique)
+        return answer[16:] if error == 0 else os.strerror(-error).encode()
+
+    def _set_time(self, inode: int, modified_ns: int) -> bytes | None:
+        self.times.append((inode, modified_ns))
+        return b"attributes" if inode == 1 else None
+
+    def setattr(self, inode: int, valid: int) -> bytes | None:
+        """SETATTR of a time: the attributes; None: it is left to Python."""
+        times = struct.pack("<QQQIII", 8, 5, 7, 9, 6, 10)
+        return self._ask(SETATTR, struct.pack("<IIQQQ", valid, 0, DISK, 0, 0) + times + bytes(20), inode)
+
+    def read(self, fh: int, offset: int, size: int) -> bytes | None:
+        """READ: the bytes; None: it is left to Python."""
+        return self._ask(READ, struct.pack("<QQIIQII", fh, offset, size, 0, 0, 0, 0))
+
+    def write(self, fh: int, offset: int, data: bytes) -> int | None:
+        """WRITE: how many bytes were written; None: it is left to Python."""
+        answer = self._ask(WRITE, struct.pack("<QQIIQII", fh, offset, len(data), 0, 0, 0, 0) + data)
+        return None if answer is None else struct.unpack("<II", answer)[0]
+
+    def fsync(self, fh: int) -> bytes | None:
+        """FSYNC: b"" or what went wrong; None: it is left to Python."""
+        return self._ask(FSYNC, struct.pack("<QII", fh, 1, 0))
+
+    def snapshot(self, name: str) -> Snapshot:
+        """A snapshot, open as SNAPSHOT."""
+        snapshot = self.pool.snapshot(self.disk, name)
+        self.handles[SNAPSHOT] = Handle(snapshot, writable=False)
+        return snapshot
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(Home(tmp_path / "pool"))
+    yield kernel
+    kernel.finish()
+
+
+def blocks(*texts: str) -> bytes:
+    """A block for each text."""
+    return b"".join(fill(text) for text in texts)
+
+
+def test_what_was_written_is_read_and_overwritten_in_place(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 2 * B, blocks("a", "b"))
+    kernel.pool.commit()
+    assert kernel.read(DISK, 0, 8 * B) == bytes(2 * B) + blocks("a", "b") + bytes(4 * B)
+    mapped = kernel.disk.mapped_blocks, kernel.pool.space.allocated_blocks
+    assert kernel.write(DISK, 3 * B, blocks("B")) == B
+    assert kernel.pool.io.unsynced and not kernel.pool.commits.map_changed
+    assert kernel.pool.read(kernel.disk, 2 * B, 2 * B) == blocks("a", "B") == kernel.read(DISK, 2 * B, 2 * B)
+    assert (kernel.disk.mapped_blocks, kernel.pool.space.allocated_blocks) == mapped
+
+
+def test_what_a_snapshot_holds_is_redirected(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b", "c"))
+    assert kernel.write(DISK, 0, blocks("A")) == B
+    used = kernel.pool.space.allocated_blocks
+    kernel.snapshot("s")
+    assert kernel.write(DISK, B, blocks("y")) == B
+    assert kernel.write(DISK, B, blocks("Y")) == B
+    assert kernel.pool.space.allocated_blocks == used + 1
+    assert kernel.write(DISK, 0, blocks("x", "y")) is None, "a range that is owned in part"
+    assert kernel.read(DISK, 0, 3 * B) == blocks("A", "Y", "c")
+    assert kernel.read(SNAPSHOT, 0, 3 * B) is None
+    kernel.pool.read(kernel.handles[SNAPSHOT].target, 0, 3 * B)  # Python brings the page into memory
+    assert kernel.read(SNAPSHOT, 0, 3 * B) == blocks("A", "b", "c")
+    assert kernel.write(SNAPSHOT, 0, blocks("x")) is None
+    assert kernel.write(DISK, 3 * B, blocks("d", "e")) == 2 * B, "holes"
+    assert (kernel.disk.mapped_blocks, kernel.pool.space.allocated_blocks) == (5, used + 3)
+
+
+def test_a_writer_that_has_to_wait_for_a_commit_is_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.committer.soft_pages = 0
+    assert kernel.write(DISK, B, blocks("b")) is None
+    assert kernel.write(DISK, 0, blocks("A")) == B
+
+
+def test_a_full_pool_is_left_to_python(tmp_path: Path) -> None:
+    kernel = Kernel(Home(tmp_path / "pool", capacity_bytes=256 * B))
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    assert kernel.write(DISK, B, blocks(*map(str, range(1, 256)))) is None
+    assert kernel.pool.read(kernel.disk, 0, B) == blocks("a")
+    assert kernel.write(DISK, 0, blocks("A")) == B
+    kernel.finish()
+
+
+def test_a_page_that_a_commit_is_taking_is_written_in_place_all_the_same(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    batch = kernel.pool.commits.freeze()
+    assert kernel.write(DISK, 0, blocks("b")) == B
+    kernel.pool.commits.write(batch)
+    kernel.pool.commits.finish(batch)
+    assert kernel.pool.commits.needed and kernel.read(DISK, 0, B) == blocks("b")
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"),
+    [(1, B), (0, B - 1), (0, B + 1), (3 * PAGE, B), (3 * PAGE - B, 2 * B), (0, 0), (1 << 63, B), ((1 << 64) - B, B)],
+)
+def test_other_ranges_are_left_to_python(kernel: Kernel, offset: int, size: int) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b"))
+    kernel.pool.write(kernel.disk, 3 * PAGE - B, blocks("z"))
+    assert kernel.read(DISK, offset, size) is None
+    assert kernel.write(DISK, offset, b"x" * size) is None
+    assert kernel.pool.read(kernel.disk, 0, 2 * B) == blocks("a", "b")
+
+
+def test_requests_that_make_no_sense_are_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    assert kernel.read(77, 0, B) is None
+    assert kernel.write(77, 0, blocks("x")) is None
+    assert kernel.fsync(77) is None
+    whole = struct.pack("<IIQQIIIHH", 40 + 40 + B, WRITE, 1, 1, 0, 0, 0, 0, 0)
+    whole += struct.pack("<QQIIQII", DISK, 0, B, 0, 0, 0, 0) + blocks("x")
+    for cut in (0, 1, 39, 40, 60, 79, 80, 81, len(whole) - 1):
+        assert not _native.try_request(kernel.fuse.fileno(), whole[:cut])
+        told = struct.pack("<I", cut) + whole[4:cut]
+        assert not _native.try_request(kernel.fuse.fileno(), told[:cut])
+    assert kernel.read(DISK, 0, B) == blocks("a")
+
+
+def test_zeros_are_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b", "c"))
+    assert kernel.write(DISK, 0, bytes(B)) is None
+    assert kernel.write(DISK, 0, blocks("x") + bytes(B) + blocks("z")) is None
+    assert kernel.write(DISK, 0, bytes(B - 1) + b"1") == B
+    assert kernel.read(DISK, 0, 3 * B) == bytes(B - 1) + b"1" + blocks("b", "c")
+
+
+def test_a_handle_with_o_sync_is_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    assert kernel.write(SYNC, 0, blocks("b")) is None
+    assert kernel.read(SYNC, 0, B) == blocks("a")
+
+
+@pytest.mark.parametrize("reason", ["a commit failed", "damage", "read_only"])
+def test_a_pool_that_is_read_only_is_not_written(kernel: Kernel, reason: str) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    if reason == "damage":
+        kernel.pool.versions.damage = reason
+    elif reason == "read_only":
+        kernel.pool.read_only = True
+    else:
+        kernel.pool.commits.failed = reason
+    assert kernel.write(DISK, 0, blocks("b")) is None
+    assert kernel.read(DISK, 0, B) == blocks("a")
+    kernel.pool.versions.damage = kernel.pool.commits.failed = None
+    kernel.pool.read_only = False
+
+
+def test_a_page_that_is_not_in_memory_is_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    kernel.pool.versions.forget(point_of(kernel.disk))
+    assert kernel.read(DISK, 0, B) is None
+    assert kernel.write(DISK, 0, blocks("b")) is None
+    kernel.pool.read(kernel.disk, 0, B)
+    assert kernel.read(DISK, 0, B) == blocks("a")
+
+
+def test_a_rolled_back_disk_is_what_its_snapshot_holds(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b"))
+    snapshot = kernel.snapshot("s")
+    kernel.pool.write(kernel.disk, 0, blocks("A"))
+    kernel.pool.rollback(kernel.disk, snapshot, discard=True)
+    kernel.pool.read(kernel.disk, 0, B)
+    assert kernel.read(DISK, 0, 2 * B) == blocks("a", "b")
+    assert kernel.write(DISK, 0, blocks("x")) == B
+    assert kernel.pool.read(snapshot, 0, 2 * B) == blocks("a", "b")
+
+
+def test_cold_reads_are_answered_by_workers(kernel: Kernel) -> None:
+    data = blocks(*map(str, range(1, 65)))
+    kernel.pool.write(kernel.disk, 0, data)
+    kernel.pool.commit()
+    os.posix_fadvise(kernel.pool.data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for at in range(0, 64, 8):
+        assert kernel.read(DISK, at * B, 8 * B) == data[at * B : (at + 8) * B]
+    _native.stop()
+    assert kernel.committer.reads_ended > 0
+    assert kernel.pool.commits.unread() is None and not kernel.pool.commits._reading
+
+
+# Syncs
+
+
+def test_data_alone_is_synced_without_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    assert kernel.fsync(DISK) is None, "the map has to be committed"
+    kernel.pool.commit()
+    before = _native.served()[2]
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write(DISK, 0, blocks("b")) == B
+    assert kernel.fsync(DISK) == b""
+    assert _native.served()[2] == before + 2
+    assert kernel.pool.io.unsynced, "Python's own account of it stays"
+    assert kernel.fsync(OWN) is None
+
+
+def test_a_sync_beside_a_commit_is_left_to_python(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    batch = kernel.pool.commits.freeze()
+    assert kernel.write(DISK, 0, blocks("b")) == B
+    assert kernel.fsync(DISK) is None
+    kernel.pool.commits.write(batch)
+    kernel.pool.commits.finish(batch)
+    kernel.pool.commits.begin_sync()
+    assert kernel.fsync(DISK) is None, "that sync is not done"
+    kernel.pool.commits.sync()
+    kernel.pool.commits.end_sync()
+    assert kernel.fsync(DISK) == b""
+
+
+@pytest.mark.parametrize("more", [0, FATTR_FH])
+def test_the_time_that_linux_tells_before_a_sync_is_taken(kernel: Kernel, more: int) -> None:
+    assert kernel.setattr(1, FATTR_MTIME | FATTR_CTIME | more) == b"attributes"
+    assert kernel.times == [(1, 5 * 10**9 + 6)]
+
+
+@pytest.mark.parametrize("valid", [FATTR_MODE, FATTR_MTIME, FATTR_MTIME | FATTR_CTIME | FATTR_MODE])
+def test_other_attributes_are_left_to_python(kernel: Kernel, valid: int) -> None:
+    assert kernel.setattr(1, valid) is None
+    assert kernel.times == []
+    assert kernel.setattr(2, FATTR_MTIME | FATTR_CTIME) is None, "what is no disk"
+
+
+FAILING = """
+import os, socket, sys
+from pathlib import Path
+from rowfs.mount import _native
+from tests.operations.test_hotpath import DISK, Kernel, blocks
+from rowfs.store.model import Disk, Snapshot
+from tests.store.helpers import Home
+
+kernel = Kernel(Home(Path(sys.argv[1])))
+kernel.pool.write(kernel.disk, 0, blocks("a"))
+kernel.pool.commit()
+kernel.pool.data.sync_with(_native.sync_data)
+kernel.pool.data.sync()
+bad, _ = os.pipe()  # cannot be synced
+_native.serve(kernel.handles, kernel.pool, kernel.committer, None, bad, Disk, Snapshot)
+kernel.pool.io.unsynced = True
+kernel.mine.settimeout(0.5)
+try:
+    print("answered before Python knows:", kernel.fsync(DISK))
+except TimeoutError:
+    _native.stop()
+    print(kernel.mine.recv(100)[4:8].hex(), kernel.committer.failures)
+try:
+    kernel.pool.data.sync()
+    print("a sync after one that failed says that it is done")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_sync_that_failed_is_told_and_never_tried_into_a_success(tmp_path: Path) -> None:
+    done = subprocess.run(  # what has failed stays so for the life of a process
+        [sys.executable, "-c", FAILING, str(tmp_path / "pool")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    error = struct.pack("<i", -EIO).hex()
+    assert (done.stdout.splitlines(), done.stderr) == ([f"{error} [22]", "StorageError"], "")
+
+
+# Everything at once
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -> None:
+    rng = random.Random(seed)
+    pool, disk = kernel.pool, kernel.disk
+    oracle = bytearray(disk.size_bytes)
+    held: dict[str, bytes] = {}
+    in_c = 0
+    for step in range(400):
+        block = rng.choice((rng.randrange(40), 500 + rng.randrange(40), rng.randrange(3 * 512)))
+        count = min(rng.choice((1, 1, 1, 2, 5, 30, 256)), 3 * 512 - block)
+        at, size = block * B, count * B
+        match rng.choice(("write", "write", "write", "read", "read", "snapshot", "old", "punch", "commit", "delete")):
+            case "write":
+                data = rng.randbytes(size) if rng.random() < 0.9 else bytes(size)
+                if kernel.write(DISK, at, data) is None:
+                    pool.write(disk, at, data)
+                else:
+                    in_c += 1
+                oracle[at : at + size] = data
+            case "read":
+                answer = kernel.read(DISK, at, size)
+                in_c += answer is not None
+                assert (pool.read(disk, at, size) if answer is None else answer) == oracle[at : at + size], (seed, step)
+            case "snapshot" if len(held) < 5:
+                held[kernel.snapshot(f"s{step}").name] = bytes(oracle)
+            case "old" if held:
+                name = rng.choice(list(held))
+                kernel.handles[SNAPSHOT] = Handle(disk.chain[name], writable=False)
+                answer = kernel.read(SNAPSHOT, at, size) or pool.read(disk.chain[name], at, size)
+                assert answer == held[name][at : at + size], (seed, step)
+            case "punch":
+                pool.punch(disk, at, size)
+                oracle[at : at + size] = bytes(size)
+            case "commit":
+                pool.commit()
+            case "delete" if held:
+                name = rng.choice(list(held))
+                pool.delete_snapshot(disk.chain[name])
+                del held[name]
+                pool.reclaim()
+    assert pool.read(disk, 0, disk.size_bytes) == oracle
+    for name, content in held.items():
+        assert pool.read(disk.chain[name], 0, disk.size_bytes) == content
+    assert in_c > 20

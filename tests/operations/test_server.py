@@ -1,0 +1,256 @@
+"""The daemon's socket: JSON-RPC 2.0, one object a line, over a real unix socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from rowfs.mount import control
+from rowfs.mount.control import Caller, Server
+from tests.operations.conftest import Log
+from tests.operations.helpers import Fs, until
+from tests.store.helpers import B
+
+
+class Connection:
+    """A client's end of the socket."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._received = b""
+
+    async def send(self, *lines: bytes) -> None:
+        """Send lines."""
+        await self.stream.send_all(b"".join(line + b"\n" for line in lines))
+
+    async def receive(self) -> Any:
+        """The next message; None: the server has closed the connection."""
+        with trio.fail_after(5):
+            while b"\n" not in self._received:
+                try:
+                    chunk = await self.stream.receive_some()
+                except trio.BrokenResourceError:  # closed with something of ours unread
+                    return None
+                if not chunk:
+                    return None
+                self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        return json.loads(line)
+
+    async def ask(self, method: str, number: Any = 1, **params: Any) -> Any:
+        """The answer to one request."""
+        await self.send(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode())
+        return await self.receive()
+
+    async def error(self, line: bytes) -> tuple[Any, int]:
+        """The id and the code of the error that answers a line."""
+        await self.send(line)
+        answer = await self.receive()
+        assert answer["jsonrpc"] == "2.0" and "result" not in answer
+        assert "\n" not in answer["error"]["message"]
+        return answer["id"], answer["error"]["code"]
+
+
+@asynccontextmanager
+async def served(fs: Fs, **more: Any) -> AsyncIterator[Connection]:
+    """A connection to a server of the file system's verbs, and `more`."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(fs.pool.path, fs.methods.table() | more).run)
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
+            yield Connection(stream)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_request_is_answered_under_its_id(fs: Fs) -> None:
+    async with served(fs) as connection:
+        for number in (1, "two", 3.5, None):
+            answer = await connection.ask("info", number)
+            assert (answer["jsonrpc"], answer["id"], answer["result"]["disks"]) == ("2.0", number, 0)
+
+
+async def test_what_is_no_json_is_a_parse_error_and_the_connection_goes_on(fs: Fs) -> None:
+    async with served(fs) as connection:
+        for line in (b"nonsense", b"{", b'{"id": 1', b"\xff\xfe\x00", b'"\xff"', b"[1,", b"NaNa"):
+            assert await connection.error(line) == (None, -32700)
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_what_is_no_request_is_refused(fs: Fs) -> None:
+    async with served(fs) as connection:
+        for line in (b"[]", b"1", b'"info"', b"null", b"{}", b'{"method": 5}', b'{"params": {}}'):
+            assert (await connection.error(line))[1] == -32600
+        assert await connection.error(b'{"id": 7, "method": null}') == (7, -32600)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+async def test_deeply_nested_json_is_a_parse_error_too(fs: Fs, opening: bytes) -> None:
+    async with served(fs) as connection:
+        assert await connection.error(opening * 100_000) == (None, -32700)
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_an_unknown_method_and_bad_params_are_told_apart(fs: Fs) -> None:
+    async with served(fs) as connection:
+        answer = await connection.ask("explode", 5)
+        assert (answer["id"], answer["error"]["code"], answer["error"]["data"]) == (5, -32601, {"errno": "ENOSYS"})
+        assert await connection.error(b'{"id": 6, "method": "info", "params": [1]}') == (6, -32602)
+        assert await connection.error(b'{"id": 6, "method": "info", "params": {"x": 1}}') == (6, -32602)
+        assert (await connection.ask("create", disk="vm"))["error"]["code"] == -32602
+
+
+async def test_an_error_of_rowfs_names_its_errno(fs: Fs) -> None:
+    async with served(fs) as connection:
+        answer = await connection.ask("snapshot", disk="vm")
+        assert answer["error"] == {"code": -32000, "message": "there is no disk vm", "data": {"errno": "ENOENT"}}
+        answer = await connection.ask("create", disk="a@b", size_bytes=1)
+        assert (answer["error"]["code"], answer["error"]["data"]["errno"]) == (-32000, "EINVAL")
+
+
+async def test_a_fault_is_one_line_in_the_log_and_the_daemon_stays_up(fs: Fs, log: Log) -> None:
+    async def explode(caller: Caller, params: dict[str, Any]) -> None:
+        raise RuntimeError("a fault")
+
+    async with served(fs, explode=explode) as connection:
+        answer = await connection.ask("explode")
+        assert (answer["error"]["code"], answer["error"]["data"]) == (-32603, {"errno": "EIO"})
+        assert "explode" in log.take()
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_an_error_of_the_system_keeps_its_errno(fs: Fs) -> None:
+    async def refuse(caller: Caller, params: dict[str, Any]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    async with served(fs, refuse=refuse) as connection:
+        answer = await connection.ask("refuse")
+        assert (answer["error"]["code"], answer["error"]["data"]) == (-32000, {"errno": "EPERM"})
+
+
+async def test_a_slow_request_holds_up_no_other_on_its_connection(fs: Fs) -> None:
+    gate = trio.Event()
+
+    async def slow(caller: Caller, params: dict[str, Any]) -> str:
+        await caller.progress(1, None, "steps", "waiting")
+        await gate.wait()
+        return "done"
+
+    async with served(fs, slow=slow) as connection:
+        await connection.send(b'{"id": 1, "method": "slow"}', b'{"id": 2, "method": "info"}')
+        messages = [await connection.receive() for _ in range(2)]
+        progress = next(message for message in messages if "method" in message)
+        assert (progress["method"], progress["params"]) == (
+            "progress",
+            {"id": 1, "done": 1, "total": None, "unit": "steps", "what": "waiting"},
+        )
+        assert [message["id"] for message in messages if "result" in message] == [2]
+        gate.set()
+        assert await connection.receive() == {"jsonrpc": "2.0", "id": 1, "result": "done"}
+
+
+async def test_many_connections_are_served_at_once(fs: Fs) -> None:
+    async with served(fs) as first:
+        streams = [await trio.open_unix_socket(str(fs.home.path / "control.sock")) for _ in range(20)]
+        for number, stream in enumerate(streams):
+            made = await Connection(stream).ask("create", disk=f"vm{number}", size_bytes=B)
+            assert made["result"]["name"] == f"vm{number}"
+        for stream in streams:
+            await stream.aclose()
+        assert len((await first.ask("list"))["result"]) == 20
+
+
+async def test_requests_in_pieces_and_several_in_one_piece_are_understood(fs: Fs) -> None:
+    async with served(fs) as connection:
+        await connection.stream.send_all(b'{"id": 1, "met')
+        await trio.sleep(0.01)
+        await connection.stream.send_all(b'hod": "info"}\n\n  \n{"id": 2, "method": "list"}\n{"id": 3')
+        assert {(await connection.receive())["id"] for _ in range(2)} == {1, 2}
+        await connection.stream.send_all(b', "method": "list"}\n')
+        assert (await connection.receive())["id"] == 3
+
+
+async def test_a_notification_is_done_and_not_answered(fs: Fs) -> None:
+    async with served(fs) as connection:
+        await connection.send(b'{"method": "create", "params": {"disk": "vm", "size_bytes": 4096}}')
+        await until(lambda: "vm" in fs.pool.catalog.disks, "the disk")
+        assert (await connection.ask("info", 9))["id"] == 9
+
+
+async def test_a_client_that_hangs_up_breaks_nothing(fs: Fs) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    gate, ended = trio.Event(), trio.Event()
+
+    async def slow(caller: Caller, params: dict[str, Any]) -> str:
+        await gate.wait()
+        await caller.part(list(range(100_000)))
+        ended.set()
+        return "x" * 1_000_000
+
+    async with served(fs, slow=slow) as connection:
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            await Connection(other).send(b'{"id": 1, "method": "slow"}', b'{"id": 2, "method"')
+        gate.set()
+        with trio.fail_after(5):
+            await ended.wait()
+        assert (await connection.ask("info"))["result"]["disks"] == 1
+
+
+async def test_a_line_without_end_is_not_collected_for_ever(fs: Fs) -> None:
+    async with served(fs) as connection:
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+                for _ in range(100):
+                    await other.send_all(b"x" * 65536)
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_a_name_that_is_not_utf_8_travels_escaped(fs: Fs) -> None:
+    async with served(fs) as connection:
+        name = os.fsdecode(b"\xff\xfe")
+        made = await connection.ask("create", disk=name, size_bytes=B)
+        assert made["result"]["name"] == name
+        assert (await fs.stat(name)).st_size == B
+
+
+async def test_another_user_is_refused_and_the_connection_closed(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretended = SimpleNamespace(size=12, unpack=lambda _: (1, 1234, 1234))
+    async with served(fs) as before:
+        await before.ask("info")
+        monkeypatch.setattr(control, "_CREDENTIALS", pretended)
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            refused = Connection(other)
+            answer = await refused.ask("create", disk="vm", size_bytes=B)
+            assert (answer["error"]["code"], answer["error"]["data"]) == (-32001, {"errno": "EACCES"})
+            assert await refused.receive() is None
+    assert await fs.ask("list") == []
+
+
+async def test_the_user_who_mounted_may_speak(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_CREDENTIALS", SimpleNamespace(size=12, unpack=lambda _: (1, 1234, 1234)))
+    monkeypatch.setattr(control.os, "getuid", lambda: 1234)
+    async with served(fs) as connection:
+        made = await connection.ask("create", disk="vm", size_bytes=B)
+        assert made["result"]["name"] == "vm"
+    assert (await fs.stat("vm")).st_uid == 1234
+
+
+async def test_the_socket_is_for_its_owner_alone_and_gone_with_the_server(fs: Fs) -> None:
+    path = fs.home.path / "control.sock"
+    async with served(fs):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+async def test_a_socket_that_a_killed_daemon_left_is_no_obstacle(fs: Fs) -> None:
+    async with served(fs):
+        os.link(fs.home.path / "control.sock", fs.home.path / "left")
+    os.rename(fs.home.path / "left", fs.home.path / "control.sock")
+    async with served(fs) as connection:
+        assert (await connection.ask("info"))["result"]["disks"] == 0

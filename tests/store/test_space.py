@@ -1,0 +1,291 @@
+"""Free space: nothing is handed out twice, nothing is lost, and runs are long."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rowfs.base import bitmap
+from rowfs.base.bitmap import CHUNK_BLOCKS, CHUNK_BYTES
+from rowfs.base.errors import NoSpaceError
+from rowfs.persist import space as space_module
+from rowfs.persist.space import CLAIM_BLOCKS, Claim, FrozenSpace, Space
+from tests.store.machines import machine_settings
+
+PLENTY = 1 << 50
+CHUNKS = 3
+
+
+class Stored(dict[int, bytearray]):
+    """The durable bitmaps, by chunk."""
+
+    def load(self, chunk: int) -> bytearray | None:
+        return bytearray(self[chunk]) if chunk in self else None
+
+    def space(self, capacity_blocks: int | None = None, host_free_bytes: int = PLENTY) -> Space:
+        used = {chunk: int.from_bytes(bits, "little").bit_count() for chunk, bits in self.items()}
+        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes)
+
+    def commit(self, space: Space) -> None:
+        """A whole commit: durable, and its freed blocks recycled."""
+        frozen = space.freeze()
+        self.update(frozen.chunks)
+        space.committed()
+        space.recycle(frozen.freed)
+
+    def allocated(self) -> int:
+        """A bit for each block that is."""
+        return sum(int.from_bytes(bits, "little") << chunk * CHUNK_BLOCKS for chunk, bits in self.items())
+
+
+def full_but(*free: tuple[int, int]) -> bytearray:
+    """A chunk that has only these ranges (first, count) free."""
+    bits = bytearray(b"\xff" * CHUNK_BYTES)
+    for first, count in free:
+        bitmap.clear_range(bits, first, count)
+    return bits
+
+
+def take(space: Space, blocks: int, claim: Claim | None = None) -> list[int]:
+    claim = claim or Claim()
+    taken: list[int] = []
+    while len(taken) < blocks:
+        first, count = space.allocate(claim, blocks - len(taken))
+        taken += range(first, first + count)
+    return taken
+
+
+def test_a_writer_gets_one_long_run() -> None:
+    assert take(Stored().space(), 5000) == list(range(5000))
+
+
+def test_two_writers_do_not_interleave() -> None:
+    space, one, two = Stored().space(), Claim(), Claim()
+    runs: dict[int, list[int]] = {1: [], 2: []}
+    for _ in range(CLAIM_BLOCKS):
+        runs[1] += take(space, 1, one)
+        runs[2] += take(space, 1, two)
+    assert runs[1] == list(range(runs[1][0], runs[1][0] + CLAIM_BLOCKS))
+    assert runs[2] == list(range(runs[2][0], runs[2][0] + CLAIM_BLOCKS))
+
+
+def test_a_dropped_claim_is_used_by_others() -> None:
+    space, claim = Stored({0: full_but((100, 50))}).space(capacity_blocks=CHUNK_BLOCKS), Claim()
+    take(space, 1, claim)
+    space.drop(claim)
+    assert take(space, 49) == list(range(101, 150))
+
+
+def test_the_last_blocks_can_be_had_though_another_writer_claims_them() -> None:
+    space, idle = Stored({0: full_but((100, 50))}).space(capacity_blocks=CHUNK_BLOCKS), Claim()
+    first = take(space, 1, idle)
+    assert sorted(first + take(space, 49)) == list(range(100, 150))
+    with pytest.raises(NoSpaceError):
+        space.allocate(idle, 1)
+
+
+def test_capacity_is_a_limit_to_the_block() -> None:
+    space = Stored().space(capacity_blocks=700)
+    take(space, 700)
+    with pytest.raises(NoSpaceError, match="the pool is full"):
+        space.allocate(Claim(), 1)
+    assert space.free_blocks() == 0
+
+
+def test_little_left_on_the_host_is_kept_for_commits() -> None:
+    space = Stored().space(host_free_bytes=space_module.HOST_RESERVE_BYTES - 1)
+    with pytest.raises(NoSpaceError, match="file system that holds the pool is full"):
+        space.allocate(Claim(), 1)
+    assert space.free_blocks() == 0
+
+
+def test_the_file_grows_before_crumbs_are_used() -> None:
+    space = Stored({0: full_but((100, 50))}).space()
+    assert take(space, 1) == [CHUNK_BLOCKS]
+
+
+def test_crumbs_are_used_when_the_file_cannot_grow() -> None:
+    space = Stored({0: full_but((100, 5), (200, 5))}).space(capacity_blocks=CHUNK_BLOCKS)
+    assert take(space, 10) == [*range(100, 105), *range(200, 205)]
+
+
+def test_a_freed_block_is_not_handed_out_before_it_is_recycled() -> None:
+    stored = Stored({0: full_but()})
+    space = stored.space(capacity_blocks=CHUNK_BLOCKS)
+    space.free(77)
+    frozen = space.freeze()
+    stored.update(frozen.chunks)
+    space.committed()
+    with pytest.raises(NoSpaceError):
+        space.allocate(Claim(), 1)
+    space.recycle(frozen.freed)
+    assert space.allocate(Claim(), 1) == (77, 1)
+
+
+def test_the_durable_bitmap_has_freed_blocks_clear() -> None:
+    stored = Stored({0: full_but()})
+    space = stored.space()
+    space.free(77)
+    frozen = space.freeze()
+    assert bitmap.free_runs(frozen.chunks[0]) == [(77, 1)]
+
+
+def test_a_bitmap_loaded_before_recycling_does_not_offer_freed_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 1)
+    stored = Stored({0: full_but(), 1: full_but((5, 1))})
+    space = stored.space(capacity_blocks=2 * CHUNK_BLOCKS)
+    space.free(77)
+    frozen = space.freeze()
+    stored.update(frozen.chunks)
+    space.committed()
+    assert take(space, 1) == [CHUNK_BLOCKS + 5]  # which pushes chunk 0 out of memory
+    with pytest.raises(NoSpaceError):
+        space.allocate(Claim(), 1)
+    space.recycle(frozen.freed)
+    assert take(space, 1) == [77]
+
+
+def test_an_allocation_that_failed_can_be_undone() -> None:
+    space = Stored({0: full_but((100, 50))}).space(capacity_blocks=CHUNK_BLOCKS)
+    first, count = space.allocate(Claim(), 50)
+    space.undo(first, count)
+    assert take(space, 50) == list(range(100, 150))
+
+
+def test_freeing_across_more_chunks_than_stay_in_memory_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 2)
+    stored = Stored({chunk: full_but() for chunk in range(5)})
+    space = stored.space(capacity_blocks=5 * CHUNK_BLOCKS)
+    freed = [chunk * CHUNK_BLOCKS + 7 for chunk in range(5)]
+    space.free_many(np.array(freed))
+    stored.commit(space)
+    assert take(space, 5) == freed
+
+
+def test_an_allocation_beside_a_commit_of_many_chunks_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 2)
+    stored = Stored({0: full_but(), 1: full_but(), 2: full_but(), 3: full_but((0, 20000))})
+    space = stored.space()
+    space.free_many(np.array([7, CHUNK_BLOCKS + 7, 2 * CHUNK_BLOCKS + 7]))
+    frozen = space.freeze()
+    (taken,) = take(space, 1)  # in chunk 3, while the three others cannot leave memory
+    stored.update(frozen.chunks)
+    space.committed()
+    space.recycle(frozen.freed)
+    stored.commit(space)
+    assert stored.allocated() >> taken & 1
+
+
+def test_a_bitmap_that_a_commit_is_taking_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 1)
+    stored = Stored({chunk: full_but((0, CLAIM_BLOCKS)) for chunk in range(3)})
+    space = stored.space(capacity_blocks=3 * CHUNK_BLOCKS)
+    one, two, three = Claim(), Claim(), Claim()
+    taken = take(space, 1, one) + take(space, 1, two)
+    frozen = space.freeze()
+    taken += take(space, 1, three) + take(space, 1, one)
+    stored.update(frozen.chunks)
+    space.committed()
+    stored.commit(space)
+    assert len({block // CHUNK_BLOCKS for block in taken}) == 3
+    assert all(stored.allocated() >> block & 1 for block in taken)
+
+
+def test_blocks_are_not_recycled_twice() -> None:
+    stored = Stored({0: full_but()})
+    space = stored.space()
+    space.free(77)
+    frozen = space.freeze()
+    space.committed()
+    space.recycle(frozen.freed)
+    with pytest.raises(AssertionError):
+        space.recycle(frozen.freed)
+
+
+class SpaceMachine(RuleBasedStateMachine):
+    """Writers, frees and commits over chunks of which one fits into memory. Sets of blocks are bits of an int."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(space_module, "LOADED_CHUNKS_MAX", 1)
+        crumbs = full_but((10, 40), (100, 3), (5000, 600))
+        self.stored = Stored({chunk: bytearray(crumbs) for chunk in range(CHUNKS)})
+        self.space = self.stored.space(capacity_blocks=CHUNKS * CHUNK_BLOCKS)
+        self.held = self.stored.allocated()
+        self.freed = 0
+        self.unrecycled: list[FrozenSpace] = []
+        self.frozen: FrozenSpace | None = None
+        self.held_at_freeze = 0
+        self.claims = [Claim(), Claim(), Claim()]
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    def _allocate(self, writer: int, blocks: int) -> tuple[int, int] | None:
+        try:
+            first, count = self.space.allocate(self.claims[writer], blocks)
+        except NoSpaceError:
+            assert (self.held | self.freed).bit_count() == CHUNKS * CHUNK_BLOCKS
+            return None
+        assert 0 < count <= blocks
+        assert not mask(first, count) & (self.held | self.freed), "a block is handed out twice"
+        return first, count
+
+    @rule(writer=st.integers(0, 2), blocks=st.sampled_from([1, 3, 50, 700]))
+    def allocate(self, writer: int, blocks: int) -> None:
+        self.held |= mask(*self._allocate(writer, blocks) or (0, 0))
+
+    @rule(writer=st.integers(0, 2), blocks=st.sampled_from([1, 9]))
+    def allocate_and_fail(self, writer: int, blocks: int) -> None:
+        taken = self._allocate(writer, blocks)
+        if taken is not None:
+            self.space.undo(*taken)
+
+    @rule(first=st.integers(0, CHUNKS * CHUNK_BLOCKS - 1), count=st.sampled_from([1, 5, 2000]))
+    def free(self, first: int, count: int) -> None:
+        gone = mask(first, count) & self.held
+        self.space.free_many(np.array([first + n for n in range(count) if gone >> first + n & 1], np.int64))
+        self.held &= ~gone
+        self.freed |= gone
+
+    @rule(writer=st.integers(0, 2))
+    def drop(self, writer: int) -> None:
+        self.space.drop(self.claims[writer])
+
+    @precondition(lambda self: self.frozen is None)
+    @rule()
+    def freeze(self) -> None:
+        self.frozen, self.held_at_freeze = self.space.freeze(), self.held
+
+    @precondition(lambda self: self.frozen is not None)
+    @rule()
+    def commit(self) -> None:
+        self.stored.update(self.frozen.chunks)
+        assert self.stored.allocated() == self.held_at_freeze, "what is durable is what was allocated"
+        self.space.committed()
+        self.unrecycled.append(self.frozen)
+        self.frozen = None
+
+    @precondition(lambda self: self.unrecycled)
+    @rule()
+    def recycle(self) -> None:
+        freed = self.unrecycled.pop(0).freed
+        self.space.recycle(freed)
+        for block in freed.tolist():
+            self.freed &= ~mask(block, 1)
+
+    @invariant()
+    def nothing_is_miscounted(self) -> None:
+        assert self.space.allocated_blocks == (self.held | self.freed).bit_count()
+        assert self.space.freed_blocks == self.freed.bit_count()
+
+
+def mask(first: int, count: int) -> int:
+    return ((1 << count) - 1) << first
+
+
+TestSpaceModel = SpaceMachine.TestCase
+TestSpaceModel.settings = machine_settings(examples=60, steps=40)
