@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -66,8 +67,10 @@ def _mounts(base: Path) -> set[str]:
 
 def _loops(base: Path) -> set[str]:
     """Every loop device whose backing file lies, or lay, below `base`."""
-    files = Path("/sys/block").glob("loop*/loop/backing_file")
-    backing = {file.parts[3]: file.read_text().rstrip("\n") for file in files}
+    backing = {}
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # detached meanwhile, by other tests
+            backing[file.parts[3]] = file.read_text(errors="surrogateescape").rstrip("\n")
     return {f"/dev/{device} of {path}" for device, path in backing.items() if _below(path, base)}
 
 

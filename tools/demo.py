@@ -156,9 +156,12 @@ class Player:
 
     def attached(self) -> list[str]:
         """The loop devices on files in our directory."""
-        files = Path("/sys/block").glob("loop*/loop/backing_file")
-        ours = f"{self.work}/"
-        return [f"/dev/{file.parts[3]}" for file in files if file.read_text(errors="replace").startswith(ours)]
+        ours = []
+        for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):  # detached meanwhile
+                if file.read_text(errors="replace").startswith(f"{self.work}/"):
+                    ours.append(f"/dev/{file.parts[3]}")
+        return ours
 
     def run(self, command: str) -> tuple[int, list[str]]:
         """Exit code and output of a command."""

@@ -158,6 +158,8 @@ def _claimed(loop: Loop) -> Iterator[int]:
     """The open device, which nobody can mount meanwhile: the kernel gives it, or a part of it, to one user alone."""
     try:
         with _opened(loop.device, os.O_RDONLY | os.O_EXCL) as fd:
+            if _read(f"{loop._sys}/loop/backing_file") != loop.file:  # the number is somebody else's by now
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             yield fd
     except OSError as error:
         if error.errno == errno.EBUSY:

@@ -309,9 +309,17 @@ def loop(path: str, direct: bool = True) -> Iterator[str]:
 
 def detach(device: str) -> None:
     """Detach a loop device, and wait until the kernel has."""
+    file = backing_file(device)
     run("losetup", "--detach", device)
-    backing = Path(f"/sys/block/{device.removeprefix('/dev/')}/loop/backing_file")
-    until(lambda: not backing.exists(), f"{device} to be detached")
+    until(lambda: backing_file(device) != file, f"{device} to be detached")
+
+
+def backing_file(device: str) -> str | None:
+    """The file that a loop device shows. Who finds it free may take it: two devices are the same with the same file."""
+    try:
+        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text(errors="surrogateescape")
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

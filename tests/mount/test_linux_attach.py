@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from rowfs.base.errors import BusyError
+from rowfs.cli import loops
 from tests.mount.helpers import (
     MIB,
     B,
     Mounted,
+    detach,
     fails,
     mounted_device,
     noise,
     read_direct,
     run,
-    until,
     write_direct,
     write_file,
 )
@@ -30,8 +32,7 @@ def _nothing_stays_attached(mounted: Mounted) -> Iterator[None]:
     yield
     for device, file in attached().items():
         if file.startswith(str(mounted.mnt)):
-            run("losetup", "--detach", device)
-            until(lambda device=device: device not in attached(), f"{device} to be detached")  # type: ignore[misc]
+            detach(device)
 
 
 def attached() -> dict[str, str]:
@@ -153,9 +154,11 @@ def test_what_is_not_attached_is_not_detached(mounted: Mounted, tmp_path: Path) 
     device = run("losetup", "--find", "--show", other).stdout.strip()
     try:
         assert "not on a rowfs mount" in mounted.refuses("detach", device, code=2)
-        assert device in attached()
+        with pytest.raises(BusyError, match="was detached meanwhile"):  # and the number is another file's now
+            loops.detach(loops.Loop(device, mounted.path("vm"), []))
+        assert attached()[device] == str(other)
     finally:
-        run("losetup", "--detach", device)
+        detach(device)
     assert "not on a rowfs mount" in mounted.refuses("detach", str(other))
 
 
@@ -214,5 +217,4 @@ def test_an_attached_disk_is_not_deleted_unless_forced(mounted: Mounted) -> None
     assert read_direct(path, 0, MIB) == noise("vm", MIB)
     mounted.cli("delete", "--force", ":vm")
     assert not os.path.exists(path)
-    run("losetup", "--detach", device)
-    until(lambda: device not in attached(), "the device to be detached")
+    detach(device)

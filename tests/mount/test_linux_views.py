@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.helpers import MIB, Mounted, detach, is_mounted, mounted_device, noise, read_direct, run, unsynced
+from tests.mount.helpers import (
+    MIB,
+    Mounted,
+    backing_file,
+    detach,
+    is_mounted,
+    mounted_device,
+    noise,
+    read_direct,
+    run,
+    unsynced,
+)
 from tests.mount.linux import make_file_system
 from tests.mount.namespaces import another_namespace
 
@@ -63,10 +74,11 @@ def device(request: pytest.FixtureRequest, mounted: Mounted, tmp_path: Path) -> 
     mounted.cli("create", ":vm", "64M")
     way: Way = request.param
     with way(mounted, tmp_path / "where") as made:
+        file = backing_file(made)
         try:
             yield made
         finally:
-            if Path(f"/sys/block/{Path(made).name}/loop").exists():
+            if backing_file(made) == file:  # once the test has detached it, it is anybody's
                 detach(made)
 
 

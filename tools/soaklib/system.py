@@ -105,8 +105,16 @@ def attach(path: Path) -> str:
 
 def detach(device: str) -> None:
     """Detach a loop device, and wait until the kernel has."""
+    file = _backing_file(device)
     run("losetup", "--detach", device)
-    until(lambda: not Path("/sys/block", Path(device).name, "loop/backing_file").exists(), f"{device} to detach")
+    until(lambda: _backing_file(device) != file, f"{device} to detach")
+
+
+def _backing_file(device: str) -> str | None:
+    try:
+        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text(errors="surrogateescape")
+    except OSError:
+        return None
 
 
 # The daemon
