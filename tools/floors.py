@@ -31,13 +31,13 @@ LIBRARIES = {
     "pyfuse3": ("mount/",),
     "trio": ("mount/", "process/"),
 }
-DATA_FILE = ("persist/datafile.py",)
-CALLS = dict.fromkeys(("pwrite", "pwritev", "fdatasync", "fallocate", "posix_fallocate"), DATA_FILE) | {
+FILES = ("persist/datafile.py", "persist/journal.py")
+CALLS = dict.fromkeys(("pwrite", "pwritev", "fdatasync", "fallocate", "posix_fallocate"), FILES) | {
     # The block map's own file, before LMDB has it.
-    "pread": (*DATA_FILE, "persist/mappages.py"),
-    "preadv": (*DATA_FILE, "persist/mappages.py"),
+    "pread": (*FILES, "persist/mappages.py"),
+    "preadv": (*FILES, "persist/mappages.py"),
     # Directories of the pool; on the mount, what the kernel caches; exported files and loop devices are not the pool's.
-    "fsync": (*DATA_FILE, "persist/hostfs.py", "mount/", "cli/export.py", "cli/loops.py"),
+    "fsync": (*FILES, "persist/hostfs.py", "mount/", "cli/export.py", "cli/loops.py"),
 }
 
 

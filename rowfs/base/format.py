@@ -2,6 +2,7 @@
 
     POOL/data           sparse file of 4 KiB blocks; block 0 is the label below, the others belong to disks
     POOL/map/           one LMDB environment with the sub-databases of `TABLES`
+    POOL/journal        small commits that the map does not hold yet (base.journalcode)
     POOL/lock           held by flock(2) while the pool is open; holds the pid for people to read
     POOL/control.sock   the daemon's socket
 
@@ -23,7 +24,8 @@ from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, BranchId, Epoch, PageI
 
 FORMAT_VERSION = 1
 
-DATA_FILE, MAP_DIR, LOCK_FILE, SOCKET_FILE, LOG_FILE = "data", "map", "lock", "control.sock", "rowfs.log"
+DATA_FILE, MAP_DIR, JOURNAL_FILE = "data", "map", "journal"
+LOCK_FILE, SOCKET_FILE, LOG_FILE = "lock", "control.sock", "rowfs.log"
 
 # Sub-databases. Key and value of each; all are written by the commit, in one transaction.
 META = "meta"  # "pool" -> PoolRecord

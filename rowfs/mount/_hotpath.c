@@ -12,8 +12,9 @@
  *     data is written: nothing can change in between. While a large write copies its data, the GIL is let go of: other
  *     threads never change the engine's state (docs/CONCURRENCY.md).
  *   - Reads that have to wait for the host, and syncs, go to a worker (_workers.c). A read takes a ticket first, as Python's
- *     own do (Commits.begin_read), so its blocks are not used again meanwhile. A sync is done here only if nothing but data
- *     was changed since the last commit, and no commit is running; `io.unsynced` stays as it is.
+ *     own do (Commits.begin_read), so its blocks are not used again meanwhile. A sync is done here only if no commit is
+ *     running, and nothing but data was changed, or so little else that Python makes a record for the journal of it
+ *     (Committer.begin_record). `io.unsynced` stays as it is.
  *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, a block of
  *     zeros, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
  *     failed or short system call. A write that Python does again writes the same bytes to the same blocks. Of a sync that
@@ -42,7 +43,7 @@ static char answer[REQUEST_BYTES_MAX] __attribute__((aligned(4096))); /* one req
 
 static PyObject *n_addresses, *n_damage, *n_epoch, *n_failed, *n_floor, *n_head, *n_owned, *n_pages, *n_point,
     *n_read_only, *n_size_bytes, *n_sync, *n_target, *n_unsynced, *n_used, *n_own, *n_map_changed, *n_running,
-    *n_syncing, *n_begin_read, *n_dirty_pages, *n_soft_pages;
+    *n_syncing, *n_begin_read, *n_begin_record, *n_dirty_pages, *n_soft_pages;
 
 /* Looking at Python's objects. Where anything is missing, they say no and leave the error for `try_request` to clear. */
 
@@ -364,32 +365,49 @@ static bool try_write(int fuse_fd, const struct fuse_in_header *header, const st
 
 /* Syncs */
 
+/* Have the job append to the journal what was changed beside data. */
+static bool add_record(struct job *job) {
+    PyObject *placed = PyObject_CallMethodNoArgs(committer, n_begin_record);
+    long long position;
+    char *data;
+    Py_ssize_t size;
+
+    if (placed != NULL && placed != Py_None &&
+        PyArg_ParseTuple(placed, "iLS", &job->journal_fd, &position, &job->record) &&
+        PyBytes_AsStringAndSize(Py_NewRef(job->record), &data, &size) == 0) {
+        job->position = position;
+        job->data = data;
+        job->size = size;
+    }
+    Py_XDECREF(placed);
+    return job->record != NULL;
+}
+
 static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const struct fuse_fsync_in *wanted) {
     PyObject *key = PyLong_FromUnsignedLongLong(wanted->fh);
     PyObject *handle = key ? PyDict_GetItemWithError(handles, key) : NULL; /* borrowed */
     struct job *job;
-    bool idle;
+    bool data_alone;
 
     Py_XDECREF(key);
     if (handle == NULL || !is(handle, n_own, Py_False) || !is(pool, n_read_only, Py_False) ||
         !is(commits, n_failed, Py_None) || !is(commits, n_running, Py_None) || !is(commits, n_syncing, Py_False) ||
-        !is(commits, n_map_changed, Py_False))
+        !workers_can_sync())
         return false;
-    idle = is(io, n_unsynced, Py_False);
-    if (PyErr_Occurred())
-        return false;
-    if (idle) {
+    data_alone = is(commits, n_map_changed, Py_False);
+    if (data_alone && is(io, n_unsynced, Py_False)) {
         reply_errno(fuse_fd, header->unique, 0);
     } else {
-        if ((job = workers_job(JOB_SYNC, 0, 0)) == NULL)
+        if (PyErr_Occurred() || (job = workers_job(JOB_SYNC, 0, 0)) == NULL)
             return false;
-        job->fuse_fd = fuse_fd;
-        job->data_fd = data_fd;
-        job->unique = header->unique;
-        if (!workers_start(job)) {
+        if (!data_alone && !add_record(job)) {
             workers_free(job);
             return false;
         }
+        job->fuse_fd = fuse_fd;
+        job->data_fd = data_fd;
+        job->unique = header->unique;
+        workers_start(job);
     }
     syncs++;
     return true;
@@ -442,13 +460,16 @@ bool hotpath_try(int fuse_fd, const char *request, size_t size) {
     return answered;
 }
 
-static void settle_sync(const struct job *job) {
-    if (job->error == 0)
-        return;
-    Py_XDECREF(PyObject_CallMethod(committer, "sync_failed", "i", job->error));
+static void settle_sync(struct job *job) {
+    if (job->error)
+        Py_XDECREF(PyObject_CallMethod(committer, "sync_failed", "i", job->error));
+    if (job->record)
+        Py_XDECREF(PyObject_CallMethod(committer, "record_ended", NULL));
+    Py_CLEAR(job->record);
     if (PyErr_Occurred())
         PyErr_WriteUnraisable(committer);
-    reply_errno(job->fuse_fd, job->unique, EIO);
+    if (job->error)
+        reply_errno(job->fuse_fd, job->unique, EIO);
 }
 
 static struct job *refused; /* reads that failed in a worker, and wait for Python */
@@ -491,6 +512,7 @@ static bool intern_names(void) {
         const char *text;
     } names[] = {
         {&n_addresses, "addresses"},     {&n_begin_read, "begin_read"},
+        {&n_begin_record, "begin_record"},
         {&n_damage, "damage"},           {&n_dirty_pages, "dirty_pages"},
         {&n_epoch, "epoch"},             {&n_soft_pages, "soft_pages"},
         {&n_failed, "failed"},           {&n_floor, "floor"},

@@ -61,10 +61,13 @@ struct job {
     int fuse_fd, data_fd;
     uint64_t unique;
     int error;           /* errno of what failed */
+    PyObject *record;    /* of a sync, or NULL: bytes to append to the journal; for the trio thread to let go of */
+    int journal_fd;
+    off_t position;      /* in the journal */
     long long ticket;    /* of Commits.begin_read */
     size_t head_bytes;
     char head[HEAD_BYTES]; /* the request, for Python if it fails */
-    char *data;
+    char *data;          /* of a read: its own; of a sync: the record's */
     size_t size, count;
     struct run runs[];
 };
@@ -74,11 +77,13 @@ struct job *workers_job(enum job_kind kind, size_t runs, size_t size);
 void workers_free(struct job *job);
 /* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
 bool workers_start(struct job *job);
+/* Trio thread: whether there is a thread that syncs; then no start of a sync fails. */
+bool workers_can_sync(void);
 /* Trio thread: a job that is done, for the caller to free; NULL: there is none. */
 struct job *workers_done(void);
 /* Trio thread, GIL held: return when every job is done. */
 void workers_finish(void);
-/* Any thread: fdatasync, one at a time. 0, or the errno of the first one that ever failed. */
+/* Any thread: fdatasync of the data file, one at a time. 0, or the errno of the first sync that ever failed. */
 int sync_data(int fd);
 
 /* _receive.c */

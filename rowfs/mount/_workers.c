@@ -5,7 +5,8 @@
  *
  * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
- * then on all of them fail.
+ * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, and
+ * share a sync of their own.
  */
 #include "_native.h"
 
@@ -28,7 +29,7 @@ static int readers, idle_readers, unfinished;
 static bool has_syncer;
 
 static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
-static int sync_error; /* errno of the first fdatasync that failed */
+static int sync_error; /* errno of the first sync that failed */
 
 static void put(struct queue *queue, struct job *job) {
     job->next = NULL;
@@ -52,16 +53,37 @@ static struct job *take_one(struct queue *queue) {
     return job;
 }
 
+/* Called with `sync_lock` held. */
+static void sync_file(int fd) {
+    while (sync_error == 0 && fdatasync(fd) != 0)
+        if (errno != EINTR)
+            sync_error = errno;
+}
+
 int sync_data(int fd) {
     int code;
 
     pthread_mutex_lock(&sync_lock);
-    while (sync_error == 0 && fdatasync(fd) != 0)
-        if (errno != EINTR)
-            sync_error = errno;
+    sync_file(fd);
     code = sync_error;
     pthread_mutex_unlock(&sync_lock);
     return code;
+}
+
+/* Called with `sync_lock` held: append the records of jobs to the journal. */
+static void append(const struct job *job) {
+    int journal_fd = -1;
+
+    for (; job != NULL && sync_error == 0; job = job->next) {
+        if (job->record == NULL)
+            continue;
+        journal_fd = job->journal_fd;
+        errno = 0;
+        if (pwrite(journal_fd, job->data, job->size, job->position) != (ssize_t)job->size)
+            sync_error = errno ? errno : EIO;
+    }
+    if (journal_fd >= 0)
+        sync_file(journal_fd);
 }
 
 /* Called with `lock` held. */
@@ -106,7 +128,11 @@ static void *sync_jobs(void *unused) {
         while ((job = take_all(&syncs)) == NULL)
             pthread_cond_wait(&sync_wanted, &lock);
         pthread_mutex_unlock(&lock);
-        code = sync_data(job->data_fd);
+        pthread_mutex_lock(&sync_lock);
+        sync_file(job->data_fd);
+        append(job);
+        code = sync_error;
+        pthread_mutex_unlock(&sync_lock);
         for (struct job *each = job; each != NULL; each = each->next)
             if (code == 0)
                 reply_errno(each->fuse_fd, each->unique, 0);
@@ -135,8 +161,7 @@ bool workers_start(struct job *job) {
 
     pthread_mutex_lock(&lock);
     if (job->kind == JOB_SYNC) {
-        if (!has_syncer)
-            started = has_syncer = start_thread(sync_jobs);
+        started = has_syncer;
     } else if (idle_readers == 0 && readers < READERS_MAX) {
         if (start_thread(read_jobs))
             readers++;
@@ -149,6 +174,12 @@ bool workers_start(struct job *job) {
     }
     pthread_mutex_unlock(&lock);
     return started;
+}
+
+bool workers_can_sync(void) {
+    if (!has_syncer)
+        has_syncer = start_thread(sync_jobs);
+    return has_syncer;
 }
 
 struct job *workers_done(void) {
@@ -183,6 +214,7 @@ struct job *workers_job(enum job_kind kind, size_t runs, size_t size) {
 }
 
 void workers_free(struct job *job) {
-    free(job->data);
+    if (job->kind == JOB_READ)
+        free(job->data);
     free(job);
 }

@@ -66,14 +66,17 @@ class Committer:
 
     # For requests
 
-    async def commit(self) -> None:
-        """Return when everything changed before the call is durable. Raises RowfsError when it is not."""
+    async def commit(self, whole: bool = False) -> None:
+        """Return when everything changed before the call is durable. Raises RowfsError when it is not.
+
+        With `whole` the map holds it then, and not only the journal.
+        """
         if self._pool.read_only:
             return
         self._check()
-        if self._commits.needed:
+        if self._commits.needed or (whole and self._commits.map_behind):
             outcome = self._next
-            self._kicked.set()
+            self._kick(whole)
         elif self._current is not None:
             outcome = self._current
             if self.waiting:
@@ -92,9 +95,13 @@ class Committer:
         """After a write: see to it that what is not yet durable stays within bounds."""
         pages = self._pool.versions.dirty_pages
         if pages > self.soft_pages:
-            self._kicked.set()
+            self._kick(whole=True)
             if pages > self.hard_pages:
-                await self.commit()
+                await self.commit(whole=True)
+
+    def _kick(self, whole: bool = False) -> None:
+        self._whole |= whole
+        self._kicked.set()
 
     async def make_space(self) -> bool:
         """The pool is full: reclaim what was deleted until some of it can be used. False: there is nothing left."""
@@ -110,18 +117,18 @@ class Committer:
             if space.free_blocks():
                 return True  # somebody else's turn made enough
             while not space.free_blocks():
-                await self.commit()
+                await self.commit(whole=True)
                 await self._recycled()
                 if space.free_blocks():
                     return True
-                if not reclaimer.step(RECLAIM_SLICE_S) and not self._commits.needed:
+                if not reclaimer.step(RECLAIM_SLICE_S) and not self._commits.map_behind:
                     return False
                 await trio.lowlevel.checkpoint()
             return True
 
     async def reclaimed(self) -> None:
         """One step towards everything being reclaimed: a commit, and what it freed is recycled."""
-        await self.commit()
+        await self.commit(whole=True)
         await self._recycled()
 
     async def _recycled(self) -> None:
@@ -136,10 +143,24 @@ class Committer:
         if self._commits.freed:
             self._freed.set()
 
+    def begin_record(self) -> tuple[int, int, bytes] | None:
+        """For a sync by the C extension: the journal's descriptor, a position in it and what to write there.
+
+        None: the map has to be committed. `record_ended` has to follow.
+        """
+        if self._pool.versions.dirty_pages > self.soft_pages:
+            return None
+        appended = self._commits.begin_record()
+        return None if appended is None else (self._commits.journal.fileno(), *appended)
+
+    def record_ended(self) -> None:
+        """The record is durable, or will never be."""
+        self._commits.end_record()
+
     def sync_failed(self, code: int) -> None:
-        """The C extension could not make durable what it wrote in place: from now on nothing is changed any more."""
+        """The C extension could not make durable what was written: from now on nothing is changed any more."""
         if not self._commits.failed:
-            why = f"fdatasync of the data file failed: {os.strerror(code)}"
+            why = f"a sync of the data file or the journal failed: {os.strerror(code)}"
             log.error("commit failed, the pool is read-only from now on: %s", why)
             self._commits.fail(why)
             self._kicked.set()  # who waits for the next commit has to hear of it
@@ -161,7 +182,7 @@ class Committer:
                     self._next = _Outcome()
                 whole, self._whole = self._whole, False
                 if (self._commits.wanted if whole else self._commits.needed) and not self._commits.failed:
-                    await self._commit_once(whole or self._commits.map_changed)
+                    await self._commit_once(whole)
             nursery.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -173,14 +194,10 @@ class Committer:
     async def _commit_once(self, whole: bool) -> None:
         self._current, self._next = self._next, _Outcome()
         try:
-            if whole:
+            if whole or not await self._sync():
                 batch = self._commits.freeze()
                 await self._write(batch)
                 self._commits.finish(batch)
-            else:
-                self._commits.begin_sync()
-                await self._apart(self._commits.sync)
-                self._commits.end_sync()
         except RowfsError as error:
             log.error("commit failed, the pool is read-only from now on: %s", error)
             self._fail(str(error))
@@ -192,6 +209,23 @@ class Committer:
             self._current = None
         if self._commits.freed:
             self._freed.set()
+
+    async def _sync(self) -> bool:
+        """Make what changed durable without a commit of the map; False: there has to be one."""
+        commits = self._commits
+        if commits.appending:  # by the extension: who waits for us may have to wait for that record as well
+            return False
+        appended = commits.begin_record() if commits.map_changed else None
+        if commits.map_changed:
+            return False
+        commits.begin_sync()
+        try:
+            await (self._apart(commits.sync) if appended is None else self._apart(commits.append, appended))
+        finally:
+            commits.end_sync()
+            if appended is not None:
+                commits.end_record()
+        return True
 
     def _fail(self, why: str) -> None:
         """Tell those who wait for this commit, and those who came meanwhile: there will be no next one."""
@@ -243,8 +277,7 @@ class Committer:
         while True:
             await trio.sleep(INTERVAL_S)
             if self._commits.wanted:
-                self._whole = True
-                self._kicked.set()
+                self._kick(whole=True)
 
     async def _recycle(self) -> None:
         while True:
@@ -286,7 +319,7 @@ class Committer:
                 seen = count
                 continue
             if reclaimer.needs_commit:
-                self._kicked.set()
+                self._kick(whole=True)
             await trio.sleep(0.05 if reclaimer.pending else 0.2)
 
     def _step(self) -> bool:

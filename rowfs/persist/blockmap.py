@@ -250,6 +250,11 @@ class BlockMap(Reader):
         super().close()
         self._env.close()
 
+    @property
+    def commit(self) -> int:
+        """LMDB's number of the commit that is seen. No other ever has it."""
+        return int(self._txn.id())
+
     def refresh(self) -> None:
         """See the last commit. Buffers handed out before are no longer valid."""
         super().close()

@@ -7,7 +7,7 @@ gives it the chain back. Names go at once; the points behind them go when their 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError
 from rowfs.base.format import (
@@ -23,6 +23,7 @@ from rowfs.base.format import (
     SNAPSHOTS,
     PoolRecord,
 )
+from rowfs.base.journalcode import Entry
 from rowfs.base.names import check_name
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
@@ -360,17 +361,22 @@ class Catalog:
         """Put what changed since the last freeze into `update`."""
         for (table, key), _ in self._gone.items():
             update.put(table, key, None)
-        for thing in self._changed | self._times:
-            match thing:
-                case Disk():
-                    if not thing.deleted:
-                        update.put(DISKS, ID_KEY.pack(thing.id), thing.pack())
-                case Snapshot():
-                    update.put(SNAPSHOTS, ID_KEY.pack(thing.id), thing.pack())
-                case Branch() if thing.id in self.branches:
-                    update.put(BRANCHES, ID_KEY.pack(thing.id), thing.pack())
-                case Removal():
-                    update.put(PENDING, PENDING_KEY.pack(PENDING_REMOVAL, thing.id, 0, 0), thing.pack())
+        for table, key, value in self.entries(self._changed | self._times):
+            update.put(table, key, value)
         if self._pool_changed:
             update.put(META, POOL_KEY, self.pool.pack())
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
+
+    def entries(self, things: Iterable[Named]) -> Iterator[Entry]:
+        """The records of these as they are now, but for what has none any more."""
+        for thing in things:
+            match thing:
+                case Disk():
+                    if not thing.deleted:
+                        yield DISKS, ID_KEY.pack(thing.id), thing.pack()
+                case Snapshot():
+                    yield SNAPSHOTS, ID_KEY.pack(thing.id), thing.pack()
+                case Branch() if thing.id in self.branches:
+                    yield BRANCHES, ID_KEY.pack(thing.id), thing.pack()
+                case Removal():
+                    yield PENDING, PENDING_KEY.pack(PENDING_REMOVAL, thing.id, 0, 0), thing.pack()

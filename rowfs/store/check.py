@@ -38,6 +38,7 @@ from rowfs.base.format import (
     GROUP_BYTES,
     GROUP_PAGES,
     ID_KEY,
+    JOURNAL_FILE,
     LOCK_FILE,
     MAP_DIR,
     META,
@@ -60,6 +61,8 @@ from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, HOLE, PAGE_BYTES, Bran
 from rowfs.persist.blockmap import BlockMap, MapDamagedError, MapUpdate, Reader, verify
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock
+from rowfs.persist.journal import Journal
+from rowfs.store.replay import replay
 
 R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord)
 Progress = Callable[[int, int], None]
@@ -97,6 +100,10 @@ def check_pool(
             return [Finding("pages", text) for text in error.findings], False
         stack.callback(blockmap.close)
         size_bytes = _check_label(path, blockmap)
+        if repair:  # a commit of ours would void what the journal holds
+            journal = Journal(os.path.join(path, JOURNAL_FILE))
+            stack.callback(journal.close)
+            replay(blockmap, journal)
         check = _Check(blockmap, progress)
         findings = check.run()
         findings += check.past(size_bytes)

@@ -12,6 +12,10 @@ blocks that the disk's head owned then already, where old or new are both right 
 (nothing is reused before 6), 4 (2 before 3) and 5 (points are dropped at 4, never before). After 3 a crash loses only
 that freed blocks were not punched. A failure of 2 or 3 makes the pool read-only: the frozen set stays readable in
 memory, and nothing is tried again, since a second fdatasync may report success for pages that the kernel has dropped.
+
+A small commit may go to the journal instead (`begin_record`): where nothing changed but what heads map, a record of it
+is written after step 2, and who waits goes on. For the engine nothing else happens: all of it stays dirty, freed blocks
+stay allocated, and the next commit takes it along. Only replay after a crash ever reads the record (store.replay).
 """
 
 from __future__ import annotations
@@ -20,25 +24,36 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from rowfs.base import bitmap, pagecode
+from rowfs.base import bitmap, journalcode, pagecode
 from rowfs.base.errors import ReadOnlyError, RowfsError
-from rowfs.base.format import CHUNK_KEY, PENDING, PENDING_KEY, PENDING_REVISIT, SPACE, page_key
+from rowfs.base.format import CHUNK_KEY, PAGES, PENDING, PENDING_KEY, PENDING_REVISIT, SPACE, page_key
 from rowfs.base.ranges import merge_sorted
 from rowfs.base.units import BlockAddress
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
+from rowfs.persist.journal import Journal
 from rowfs.persist.space import FrozenSpace, Space
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
-from rowfs.store.model import Removal
+from rowfs.store.model import Page, Removal
 from rowfs.store.versions import Layer, Versions
 
 PUNCH_BLOCKS_MAX = 1024  # 4 MiB: while the host punches a hole, nobody else can write to the data file
 
+RECORD_PAGES_MAX = 16  # of a record of the journal: coding them takes the owner's time, some 30 us each
+
 log = logging.getLogger(__name__)
+
+
+class Appended(NamedTuple):
+    """A record and its place in the journal: durable once what was written before it is, and then itself."""
+
+    position: int
+    record: bytes
 
 
 @dataclass(slots=True)
@@ -63,10 +78,18 @@ class Commits:
     """The commits of one pool, one at a time."""
 
     def __init__(
-        self, data: DataFile, blockmap: BlockMap, space: Space, versions: Versions, catalog: Catalog, io: DiskIO
+        self,
+        data: DataFile,
+        blockmap: BlockMap,
+        journal: Journal,
+        space: Space,
+        versions: Versions,
+        catalog: Catalog,
+        io: DiskIO,
     ) -> None:
         self._data = data
         self._map = blockmap
+        self.journal = journal
         self._space = space
         self._versions = versions
         self._catalog = catalog
@@ -74,6 +97,8 @@ class Commits:
         self._saved_revisits = set(catalog.revisits)
         self.running: Batch | None = None
         self.syncing = False  # between `begin_sync` and `end_sync`
+        self.appending = 0  # records between `begin_record` and `end_record`
+        self._records = 0  # since the last commit of the map
         self.failed: str | None = None  # why the pool is read-only
         self._tickets = 0
         self._reading: set[int] = set()
@@ -87,18 +112,22 @@ class Commits:
     @property
     def wanted(self) -> bool:
         """Whether anything changed at all: the times of disks besides."""
-        return self.needed or self._catalog.unsaved_times
+        return self.needed or self._catalog.unsaved_times or self.map_behind
 
     @property
     def map_changed(self) -> bool:
-        """Whether a commit would change more than times; else a sync of the data file is all that an fsync needs."""
-        return bool(
-            self._io.changed
-            or self._versions.dirty
-            or self._catalog.unsaved
-            or self._space.freed_now
-            or self._io.revisits != self._saved_revisits
-        )
+        """Whether an fsync needs more than a sync of the data file: a commit of the map, or a record of the journal."""
+        return bool(self._io.unjournaled) or self._others_changed or (self.map_behind and not self._records)
+
+    @property
+    def _others_changed(self) -> bool:
+        """Whether anything changed that no record of the journal may hold."""
+        return self._catalog.unsaved or self._io.revisits != self._saved_revisits
+
+    @property
+    def map_behind(self) -> bool:
+        """Whether a commit of the map would change more than times, be it durable in the journal already."""
+        return bool(self._io.changed or self._versions.dirty or self._space.freed_now) or self._others_changed
 
     # 1 and 4: the owner
 
@@ -111,7 +140,7 @@ class Commits:
         self._save_revisits(update)
         for thing in self._io.changed:
             self._catalog.touch(thing)
-        self._io.changed = set()
+        self._io.changed, self._io.unjournaled = set(), set()
         self._io.unsynced = False
         removals = [removal for removal in self._catalog.removals.values() if not removal.durable]
         self._catalog.freeze(update)
@@ -136,10 +165,45 @@ class Commits:
         """What was written before `begin_sync` is durable."""
         self.syncing = False
 
+    def begin_record(self) -> Appended | None:
+        """Instead of `freeze`, where so little changed that the journal may hold it: what to `append`.
+
+        None: the map has to be committed.
+        """
+        changed = self._io.unjournaled
+        pages = [thing for thing in changed if isinstance(thing, Page)]
+        if (
+            self.running is not None
+            or self.failed
+            or self._others_changed
+            or not changed
+            or len(pages) > RECORD_PAGES_MAX
+        ):
+            return None
+        entries = []
+        for page in pages:
+            key = page_key(page.branch, page.index, page.epoch)
+            entries.append((PAGES, key, pagecode.encode(key, page.addresses, page.owned)))
+        entries += self._catalog.entries(thing for thing in changed if not isinstance(thing, Page))
+        record = journalcode.encode(self._map.commit, self._records + 1, entries)
+        position = self.journal.place(len(record))
+        if position is None:
+            return None
+        self._io.unjournaled = set()
+        self._records += 1
+        self.appending += 1
+        return Appended(position, record)
+
+    def end_record(self) -> None:
+        """A record is durable, or will never be."""
+        self.appending -= 1
+
     def finish(self, batch: Batch) -> None:
         """The batch is durable."""
         assert batch is self.running, "another commit is running"
         self.running = None
+        self._records = 0
+        self.journal.begin()
         self._versions.committed()
         self._space.committed()
         for removal in batch.removals:
@@ -156,6 +220,11 @@ class Commits:
     def sync(self) -> None:
         """Make what was written in place durable. Raises NoSpaceError, StorageError."""
         self._data.sync()
+
+    def append(self, appended: Appended) -> None:
+        """Make what was written, and then a record of the journal, durable. Raises NoSpaceError, StorageError."""
+        self._data.sync()
+        self.journal.write(appended.position, appended.record)
 
     def write(self, batch: Batch) -> None:
         """Make a batch durable.
@@ -212,7 +281,7 @@ class Commits:
 
     def run(self) -> None:
         """A whole commit in this thread, as far as one is needed. Raises as `write`; the pool is read-only then."""
-        if self.needed:
+        if self.needed or self.map_behind:
             try:
                 batch = self.freeze()
                 self._write_growing(batch)

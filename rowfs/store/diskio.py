@@ -47,6 +47,7 @@ class DiskIO:
         self.versions = versions
         self.unsynced = False  # something was written since the last commit began
         self.changed: set[Disk | Branch] = set()  # whose counts changed since then
+        self.unjournaled: set[Disk | Branch | Page] = set()  # what the journal's next record has to hold
         self.revisits: set[VersionKey] = set()  # versions of watched branches that let go of something
 
     # Reading
@@ -127,7 +128,7 @@ class DiskIO:
             done += segment.length_bytes
             if offset + done > disk.size_bytes:
                 disk.size_bytes = offset + done
-                self.changed.add(disk)
+                self._count(disk)
 
     def clear_tail(self, disk: Disk, end: int) -> None:
         """Before a disk grows to `end`: zero what its last block holds past its size.
@@ -266,10 +267,14 @@ class DiskIO:
     def _note(self, disk: Disk, head: Branch, page: Page, let_go: bool) -> None:
         self.unsynced = True
         head.changes += 1
-        self.changed.add(disk)
-        self.changed.add(head)
+        self._count(disk, head)
+        self.unjournaled.add(page)
         if let_go and head.watched:
             self.revisits.add((head.id, page.index, page.epoch))
+
+    def _count(self, *counted: Disk | Branch) -> None:
+        self.changed.update(counted)
+        self.unjournaled.update(counted)
 
     # Holes
 

@@ -21,19 +21,20 @@ from rowfs.base.format import (
     DATA_FILE,
     EPOCH_MAX,
     FORMAT_VERSION,
+    JOURNAL_FILE,
     LOCK_FILE,
     MAP_DIR,
     META,
     POOL_KEY,
     SPACE,
     PoolRecord,
-    check_format,
 )
 from rowfs.base.names import BEFORE_ROLLBACK, check_name, default_snapshot_name
 from rowfs.base.units import BLOCK_BYTES, MIB, Epoch, check_disk_size
 from rowfs.persist.blockmap import BlockMap, MapUpdate, Reader
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
+from rowfs.persist.journal import Journal
 from rowfs.persist.space import Space, used_counts
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
@@ -41,6 +42,7 @@ from rowfs.store.diskio import DiskIO, point_of
 from rowfs.store.figures import Figures
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
 from rowfs.store.reclaim import Reclaimer
+from rowfs.store.replay import open_map
 from rowfs.store.versions import Versions
 
 CACHE_BYTES = 64 * MIB
@@ -123,9 +125,10 @@ class Pool:
         self.read_only = read_only
         with contextlib.ExitStack() as stack:
             stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
-            self._map = BlockMap(os.path.join(path, MAP_DIR), read_only)
+            self._journal = Journal(os.path.join(path, JOURNAL_FILE))
+            stack.callback(self._journal.close)
+            self._map = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
             stack.callback(self._map.close)
-            _check_record(self._map)
             self.data = open_data(os.path.join(path, DATA_FILE), read_only)
             stack.callback(self.data.close)
             self._open_engine(cache_bytes)
@@ -147,7 +150,7 @@ class Pool:
         self.io.revisits = set(self.catalog.revisits)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
         self.figures = Figures(self.versions, self.catalog)
-        self.commits = Commits(self.data, self._map, self.space, self.versions, self.catalog, self.io)
+        self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
         self._check_length()
         if not self.read_only and not self.versions.damage:
@@ -435,17 +438,10 @@ class Pool:
         """Free everything that can be freed now, with as many commits as it takes."""
         self.commit()
         while self.reclaimer.pending and not self.versions.damage:
-            worked = self.reclaimer.step(budget_s=1.0) or self.commits.needed
+            worked = self.reclaimer.step(budget_s=1.0) or self.commits.map_behind
             self.commit()
             if not worked and not self.reclaimer.ready:
                 return  # what is left waits for an open handle
-
-
-def _check_record(blockmap: BlockMap) -> None:
-    stored = blockmap.get(META, POOL_KEY)
-    if stored is None:
-        raise CorruptionError("the block map has no pool record")
-    check_format(PoolRecord.unpack(stored).format)
 
 
 def _unlink(path: str) -> None:

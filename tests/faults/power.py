@@ -6,9 +6,11 @@ The data file is a `Device`: what it had not synced survives block by block, as 
 LMDB's own file. What LMDB promises is assumed, not tested: a transaction is durable when `commit` returns, and the file
 is as before or as after it whenever the power goes; LMDB writes its pages elsewhere, syncs them, and then one meta page
 that fits a sector. So a cut inside `apply` leaves the map as before it (the hook before the call) or as after it (the
-hook behind the call, before anybody in memory hears of it), and no copy of the file is needed for either.
+hook behind the call, before anybody in memory hears of it), and no copy of the file is needed for either. A record of
+the journal is written by the driver: not at all, in part, or whole.
 
-A commit is done in its six steps, as the mount does it, with other operations between any two.
+A commit is done in its six steps, as the mount does it, with other operations between any two; or it is a record of the
+journal, where one will do.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from rowfs.base.errors import NoSpaceError
+from rowfs.base.format import JOURNAL_FILE
 from rowfs.persist import space
 from rowfs.persist.blockmap import MapUpdate
 from rowfs.store.model import Disk, Snapshot
@@ -32,6 +35,7 @@ from tests.faults.device import BLOCK, Device
 from tests.faults.expected import ZERO, Expected, Image
 from tests.store.helpers import assert_exact, findings
 
+SECTOR = 512
 SHM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where LMDB's own syncs cost nothing
 CUTS_PER_POOL = 40
 ROUND_OPERATIONS = 60  # a round whose cut never comes is cut after so many
@@ -56,6 +60,9 @@ STEPS = (
     "punch",  # before each block
     "recycle",
     "recycled",
+    "append",
+    "torn",  # amid a record of the journal
+    "appended",
 )
 
 
@@ -73,14 +80,14 @@ class Driver:
         self.expected = Expected()
         self.cuts: Counter[str] = Counter()
         self.count = 0
-        self.no_space = 0
+        self.no_space = self.records = 0
         self.trace: list[str] = []
         self.depth = 0  # of operations within a commit
         self.armed = False
         self.cut_at, self.cut_in = "", 0
         self.directory = tempfile.mkdtemp(prefix="rowfs-power-", dir=SHM)
         self.path = os.path.join(self.directory, "pool")
-        self.sharing = self.rng.random() < 0.5
+        self.sharing, self.writing = self.rng.choice(((True, False), (False, False), (False, True)))
         self.capacity_blocks = self.rng.choice(CAPACITIES)
         init_pool(self.path)
         self.open()
@@ -138,13 +145,48 @@ class Driver:
             self.operate()
         self.depth -= 1
 
+    def sync(self) -> None:
+        """An fsync: a record of the journal where one will do, else a commit."""
+        commits = self.pool.commits
+        appended = commits.begin_record() if self.depth == 0 and commits.map_changed else None
+        if appended is None:
+            return self.commit()
+        self.depth = 1
+        self.expected.freeze()
+        self.meanwhile()
+        commits.sync()
+        self.step("append")
+        if self.armed and self.cut_at == "torn":
+            self._tear(*appended)
+        commits.journal.write(*appended)
+        self.expected.durable()
+        self.records += 1
+        self.step("appended")
+        self.meanwhile()
+        commits.end_record()
+        self.depth = 0
+        return None
+
+    def _tear(self, position: int, record: bytes) -> None:
+        # Any of the sectors are on the disk. If all that say something are, it counts, although nobody was told.
+        with open(os.path.join(self.path, JOURNAL_FILE), "r+b") as file:
+            for start in range(0, len(record), SECTOR):
+                if self.rng.random() < 0.8:
+                    file.seek(position + start)
+                    file.write(record[start : start + SECTOR])
+        commits = self.pool.commits
+        if len(commits.journal.records(self.pool._map.commit)) == commits._records:
+            self.expected.durable()
+        self.cut_in = 1
+        self.step("torn")
+
     def commit(self) -> None:
         """A whole commit, step by step."""
         if self.depth:
             return
         self.depth = 1
         commits = self.pool.commits
-        if commits.needed:
+        if commits.needed or commits.map_behind:
             self.step("freeze")
             batch = commits.freeze()
             self.expected.freeze()
@@ -179,7 +221,19 @@ class Driver:
         self.step("operation")
 
     def operations(self) -> list[tuple[int, Callable[[], None]]]:
-        """What can be done, and how often it is: anything, or what makes disks share blocks and then let go of them."""
+        """What can be done, and how often it is: anything, writes above all, or what has disks share and let go."""
+        if self.writing and self.expected.now.disks:
+            return [
+                (40, self.write),
+                (6, self.write_zeros),
+                (6, self.trim),
+                (2, self.create),
+                (2, self.snapshot),
+                (1, self.delete_snapshot),
+                (4, self.reclaim_steps),
+                (4, self.commit),
+                (30, self.sync),
+            ]
         return [
             (30, self.write),
             (2 if self.sharing else 6, self.write_zeros),
@@ -194,6 +248,7 @@ class Driver:
             (2 if self.sharing else 4, self.delete_disk),
             (40 if self.sharing else 24, self.reclaim_steps),
             (10, self.commit),
+            (14, self.sync),
         ]
 
     def _disk(self) -> tuple[str, Disk] | None:
@@ -443,7 +498,7 @@ class Driver:
 def run(seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], Device] = Device) -> Counter[str]:
     """Do so many cuts (or go on for so long), on a new pool every few. An AssertionError says seed and trace."""
     total: Counter[str] = Counter()
-    full = 0
+    full = records = 0
     begun = time.monotonic()
     while total.total() < cuts or time.monotonic() - begun < minutes * 60:
         driver = Driver(seed, make_device())
@@ -459,10 +514,12 @@ def run(seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], De
             driver.close()
         total += driver.cuts
         full += driver.no_space
+        records += driver.records
         seed += 1
     rate = total.total() / (time.monotonic() - begun) * 60
     places = dict(sorted(total.items()))
-    print(f"{total.total()} cuts, {rate:.0f} a minute, full {full} times, next seed {seed}: {places}")
+    done = f"{total.total()} cuts, {rate:.0f} a minute, {records} records of the journal, full {full} times"
+    print(f"{done}, next seed {seed}: {places}")
     return total
 
 

@@ -11,9 +11,11 @@ import re
 import numpy as np
 import pytest
 
+from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.datafile import DataFile
+from rowfs.persist.journal import Journal
 from rowfs.persist.space import NO_ADDRESSES, FrozenSpace, Space
-from rowfs.store import reclaim
+from rowfs.store import reclaim, replay
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Batch, Commits
 from rowfs.store.model import Removal
@@ -136,4 +138,24 @@ def test_control_what_is_inherited_is_written_in_place_at_once(monkeypatch: pyte
 
 def test_control_freed_blocks_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Space, "free_many", lambda self, addresses: None)
+    _caught()
+
+
+def test_control_the_journal_is_durable_before_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Commits, "sync", lambda self: None)  # a commit of the map has its own
+    _caught()
+
+
+def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "records", lambda self, commit: [])
+    _caught()
+
+
+def test_control_records_that_a_commit_made_void_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BlockMap, "commit", 1)
+    _caught()
+
+
+def test_control_replay_forgets_the_bitmap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_take_blocks", lambda blockmap, update: None)
     _caught()

@@ -22,6 +22,8 @@ from rowfs.mount.methods import Methods
 from rowfs.mount.operations import Operations
 from rowfs.mount.service import Service
 from rowfs.persist.datafile import DataFile
+from rowfs.persist.journal import Journal
+from rowfs.store.commit import Appended
 from rowfs.store.model import Disk
 from tests.store.helpers import B, Home, fill
 
@@ -395,18 +397,30 @@ class Fs:
         self.unmounted.append(force)
 
 
+def without_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every commit go to the map."""
+    monkeypatch.setattr(Journal, "place", lambda journal, length: None)
+
+
 class Writes:
-    """Counts the commits that a pool writes, and syncs of the data file alone (`syncs`)."""
+    """Counts the commits that a pool writes, records of its journal, and syncs of the data file alone (`syncs`)."""
 
     def __init__(self, fs: Fs) -> None:
-        self.count = self.syncs = 0
-        self._write, self._sync = fs.pool.commits.write, fs.pool.commits.sync
-        fs.pool.commits.write = self  # type: ignore[method-assign,assignment]
-        fs.pool.commits.sync = self.sync  # type: ignore[method-assign]
+        self.count = self.records = self.syncs = 0
+        commits = fs.pool.commits
+        self._write, self._append, self._sync = commits.write, commits.append, commits.sync
+        commits.write = self  # type: ignore[method-assign,assignment]
+        commits.append = self.append  # type: ignore[method-assign]
+        commits.sync = self.sync  # type: ignore[method-assign]
 
     def __call__(self, batch: Any) -> None:
         self.count += 1
         self._write(batch)
+
+    def append(self, appended: Appended) -> None:
+        """As Commits.append."""
+        self.records += 1
+        self._append(appended)
 
     def sync(self) -> None:
         """As Commits.sync."""

@@ -7,11 +7,11 @@ from errno import ENOSPC
 import pytest
 import trio
 
-from rowfs.base.errors import RowfsError
+from rowfs.base.errors import NoSpaceError, RowfsError
 from rowfs.mount import committer
 from rowfs.persist.blockmap import BlockMap, MapNoSpaceError, MapUpdate
 from tests.operations.conftest import Log
-from tests.operations.helpers import Fs, refused, until
+from tests.operations.helpers import Fs, refused, until, without_journal
 from tests.store.helpers import B
 
 TINY_BYTES = 64 * B
@@ -36,7 +36,27 @@ class Host:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    without_journal(monkeypatch)
     return Host(monkeypatch)
+
+
+async def test_the_journal_takes_what_the_map_has_no_space_for(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(monkeypatch)
+    await fs.disk("vm", 2, "one")
+    handle = await fs.open("vm")
+    host.full = True
+    await fs.put(handle, 1, "two")
+    await fs.ops.fsync(handle, False)
+    assert host.tries == 0
+    await fs.put(handle, 0, "three")
+    with pytest.raises(NoSpaceError):
+        await fs.service.committer.commit(whole=True)
+    host.full = False
+    await fs.ops.fsync(handle, False)
+    log.take()
+    assert await fs.after_a_crash().holds("vm", "three", "two")
 
 
 async def test_a_commit_without_space_is_told_to_who_waits_and_done_later(fs: Fs, host: Host, log: Log) -> None:

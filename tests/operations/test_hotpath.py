@@ -19,6 +19,7 @@ from rowfs.mount.operations import Handle
 from rowfs.store.diskio import point_of
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
+from tests.operations.helpers import Survivor
 from tests.store.helpers import B, Home, fill
 
 SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
@@ -41,6 +42,15 @@ class Committer:
         """As Committer.read_ended."""
         self.reads_ended += 1
         self.pool.commits.end_read(ticket)
+
+    def begin_record(self) -> tuple[int, int, bytes] | None:
+        """As Committer.begin_record."""
+        appended = self.pool.commits.begin_record()
+        return None if appended is None else (self.pool.commits.journal.fileno(), *appended)
+
+    def record_ended(self) -> None:
+        """As Committer.record_ended."""
+        self.pool.commits.end_record()
 
     def sync_failed(self, code: int) -> None:
         """As Committer.sync_failed."""
@@ -284,6 +294,25 @@ def test_data_alone_is_synced_without_python(kernel: Kernel) -> None:
     assert _native.served()[2] == before + 2
     assert kernel.pool.io.unsynced, "Python's own account of it stays"
     assert kernel.fsync(OWN) is None
+
+
+def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    kernel.snapshot("s")
+    assert kernel.fsync(DISK) is None, "the map has to be committed: there is a new snapshot"
+    kernel.pool.commit()
+    for number in range(3):
+        assert kernel.write(DISK, number * B, blocks(f"new {number}")) == B
+        assert kernel.fsync(DISK) == b""
+    assert kernel.pool.commits.appending == 3, "Python hears of it later"
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write(DISK, 4 * B, blocks("lost")) == B
+    survivor = Survivor(kernel.home).open()
+    disk, snapshot = survivor.catalog.disk("disk"), survivor.catalog.snapshots[kernel.handles[SNAPSHOT].target.id]
+    assert survivor.read(disk, 0, 5 * B) == blocks("new 0", "new 1", "new 2") + bytes(2 * B)
+    assert survivor.read(snapshot, 0, 2 * B) == blocks("a") + bytes(B)
+    survivor.close()
 
 
 def test_a_sync_beside_a_commit_is_left_to_python(kernel: Kernel) -> None:

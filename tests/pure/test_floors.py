@@ -42,7 +42,7 @@ def found(package: Path, place: str, code: str) -> list[str]:
         (
             "store/a.py",
             "import os\nos.pread(0, 1, 0)",
-            "uses pread, which only persist/datafile.py and persist/mappages.py may",
+            "uses pread, which only persist/datafile.py and persist/journal.py and persist/mappages.py may",
         ),
         ("store/a.py", "import os as system\nsystem.pwritev", "uses pwritev, which only"),
         ("persist/blockmap.py", "from os import fdatasync", "uses fdatasync, which only"),

@@ -1,0 +1,101 @@
+"""The journal: a file of records that are durable before the block map holds what is in them.
+
+A commit of the map syncs LMDB's file twice. A small one can be put off: its record is appended here, with one sync, and
+the next commit of the map holds it as well. Records belong to the commit that they follow, by LMDB's own number of it,
+so with each commit all of them are void at once and nothing is ever cleared. The file is a ring; the records of one
+commit fill half of it at most, so that one which is still being written is never overwritten.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from rowfs.base.errors import PoolError, StorageError
+from rowfs.base.journalcode import JournalRecord, decode
+from rowfs.base.units import BLOCK_BYTES, MIB
+from rowfs.persist.hostfs import sync_directory
+
+JOURNAL_BYTES = 4 * MIB  # some 500 records of one block between two commits
+RECORD_BYTES_MAX = JOURNAL_BYTES // 8  # what does not fit in at the end of the ring leaves so much there at most
+
+
+class Journal:
+    """The journal of one pool. The owner places records, any one thread writes them, in that order."""
+
+    def __init__(self, path: str) -> None:
+        """The file is made when the first record is placed. Raises PoolError when there is one that cannot be read."""
+        self._path = path
+        self._fd = -1
+        self._ready = False
+        self._next = 0
+        self._used_bytes = 0  # since the last commit
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise PoolError(f"cannot open {path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def fileno(self) -> int:
+        """The descriptor, for who writes records that were placed as `write` does (mount/_workers.c)."""
+        return self._fd
+
+    def begin(self) -> None:
+        """The map has a new commit: all records until now are void."""
+        self._used_bytes = 0
+
+    def place(self, length: int) -> int | None:
+        """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
+        if length > RECORD_BYTES_MAX or (not self._ready and not self._prepare()):
+            return None
+        at = self._next if self._next + length <= JOURNAL_BYTES else 0
+        used = self._used_bytes + length + (self._next and JOURNAL_BYTES - self._next if at == 0 else 0)
+        if used > JOURNAL_BYTES // 2:
+            return None
+        self._next, self._used_bytes = at + length, used
+        return at
+
+    def _prepare(self) -> bool:
+        # Blocks of the host, so that no record fails for want of space. False: it has not so many.
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(self._fd, 0, JOURNAL_BYTES)
+            os.fsync(self._fd)
+            sync_directory(os.path.dirname(self._path))
+        except OSError:
+            return False
+        self._ready = True
+        return True
+
+    def write(self, position: int, record: bytes) -> None:
+        """Make a record durable. Raises StorageError."""
+        try:
+            if os.pwrite(self._fd, record, position) != len(record):
+                raise StorageError("a write to the journal was cut short")
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise StorageError(f"a write to the journal failed: {error.strerror}") from error
+
+    def records(self, commit: int) -> list[JournalRecord]:
+        """The records that follow a commit of the map, in their order. Raises StorageError, CorruptionError."""
+        if self._fd < 0:
+            return []
+        try:
+            data = memoryview(os.pread(self._fd, JOURNAL_BYTES, 0))
+        except OSError as error:
+            raise StorageError(f"the journal cannot be read: {error.strerror}") from error
+        found: dict[int, JournalRecord] = {}
+        for start in range(0, len(data), BLOCK_BYTES):
+            record = decode(data[start:])
+            if record is not None and record.commit == commit:
+                found[record.number] = record
+        # One that is missing was never acknowledged, nor was any behind it: they are written in order.
+        following = (found.get(number) for number in itertools.count(1))
+        return [record for record in itertools.takewhile(lambda record: record is not None, following) if record]

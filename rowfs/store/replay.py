@@ -1,0 +1,119 @@
+"""After a crash: the records of the journal are put into the block map, as the commit would have done that never came.
+
+A record holds page versions of heads and the records of their disks and branches, nothing else (store.commit). So which
+blocks they took and let go of follows from comparing what a version owns with what the version that it replaces owned.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from rowfs.base import bitmap, pagecode
+from rowfs.base.bitmap import CHUNK_BLOCKS
+from rowfs.base.errors import CorruptionError
+from rowfs.base.format import CHUNK_KEY, META, PAGE_KEY, PAGES, POOL_KEY, SPACE, PoolRecord, check_format
+from rowfs.base.journalcode import JournalRecord
+from rowfs.base.units import BranchId, Epoch, PageIndex
+from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate, Value
+from rowfs.persist.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+def open_map(path: str, journal: Journal, read_only: bool) -> BlockMap:
+    """The block map in the directory `path`, and in it all that the journal holds.
+
+    For that it is written to even if it is only to be read then, as other file systems do it. Raises as BlockMap and
+    `replay`, PoolError for a newer format.
+    """
+    blockmap = BlockMap(path, read_only)
+    try:
+        _check_record(blockmap)
+        if journal.records(blockmap.commit):
+            if read_only:
+                blockmap.close()
+                blockmap = BlockMap(path)
+            replay(blockmap, journal)
+    except BaseException:
+        blockmap.close()
+        raise
+    return blockmap
+
+
+def _check_record(blockmap: BlockMap) -> None:
+    stored = blockmap.get(META, POOL_KEY)
+    if stored is None:
+        raise CorruptionError("the block map has no pool record")
+    check_format(PoolRecord.unpack(stored).format)
+
+
+def replay(blockmap: BlockMap, journal: Journal) -> int:
+    """Put what the journal holds beyond the last commit into the map, durably: how many records that were.
+
+    Raises CorruptionError, NoSpaceError, StorageError; then nothing has changed, and it can be tried again.
+    """
+    records = journal.records(blockmap.commit)
+    if records:
+        update = _merged(records)
+        _take_blocks(blockmap, update)
+        _apply(blockmap, update)
+        log.info("%d records of the journal were replayed", len(records))
+    return len(records)
+
+
+def _merged(records: list[JournalRecord]) -> MapUpdate:
+    update = MapUpdate()
+    for record in records:
+        for table, key, value in record.entries:
+            if table == PAGES:
+                update.pages[key] = value
+            else:
+                update.put(table, key, value)
+    return update
+
+
+def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:
+    nothing = np.empty(0, np.int64)
+    taken = np.concatenate([nothing, *(_owned(key, value) for key, value in update.pages.items() if value is not None)])
+    held = np.concatenate([nothing, *(_owned_before(blockmap, key) for key in update.pages)])
+    chunks: dict[int, bytearray] = {}
+    for blocks, allocated in ((np.setdiff1d(held, taken), False), (np.setdiff1d(taken, held), True)):
+        for chunk in np.unique(blocks // CHUNK_BLOCKS).tolist():
+            bits = chunks.get(chunk)
+            if bits is None:
+                bits = chunks[chunk] = _bitmap(blockmap, chunk)
+            inside = blocks[blocks // CHUNK_BLOCKS == chunk] - chunk * CHUNK_BLOCKS
+            bitmap.set_many(bits, inside, allocated)
+    for chunk, bits in chunks.items():
+        key = CHUNK_KEY.pack(chunk)
+        update.put(SPACE, key, bitmap.encode(key, bits))
+
+
+def _owned(key: bytes, value: Value) -> np.ndarray:
+    addresses, owned = pagecode.decode(key, value)
+    blocks: np.ndarray = np.frombuffer(addresses, np.int64)[np.frombuffer(owned, np.uint8) != 0]
+    return blocks
+
+
+def _owned_before(blockmap: BlockMap, key: bytes) -> np.ndarray:
+    branch, index, epoch = PAGE_KEY.unpack(key)
+    stored = blockmap.version(BranchId(branch), PageIndex(index), Epoch(epoch))
+    return _owned(key, stored[1]) if stored is not None and stored[0] == epoch else np.empty(0, np.int64)
+
+
+def _bitmap(blockmap: BlockMap, chunk: int) -> bytearray:
+    key = CHUNK_KEY.pack(chunk)
+    stored = blockmap.get(SPACE, key)
+    return bytearray(bitmap.CHUNK_BYTES) if stored is None else bitmap.decode(key, stored)
+
+
+def _apply(blockmap: BlockMap, update: MapUpdate) -> None:
+    while True:
+        try:
+            blockmap.apply(update)
+        except MapFullError:
+            blockmap.grow()
+        else:
+            return blockmap.refresh()

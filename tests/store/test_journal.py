@@ -1,0 +1,284 @@
+"""The journal: what its records hold is there after a crash, and what a commit has made void is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rowfs.base.errors import CorruptionError, PoolError, StorageError
+from rowfs.base.format import JOURNAL_FILE, PAGES
+from rowfs.base.journalcode import encode
+from rowfs.base.units import BLOCK_BYTES
+from rowfs.persist.blockmap import BlockMap
+from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal
+from rowfs.store.check import check_pool
+from rowfs.store.commit import RECORD_PAGES_MAX
+from rowfs.store.pool import Pool
+from tests.store.helpers import B, Home, P, disk_of, findings, get, put
+
+
+def sync(pool: Pool) -> bool:
+    """Make what changed durable with a record; False: it has to be a commit."""
+    appended = pool.commits.begin_record()
+    if appended is None:
+        return False
+    pool.commits.append(appended)
+    pool.commits.end_record()
+    return True
+
+
+def crash(home: Home) -> Pool:
+    """The pool as it is found after a crash."""
+    assert home.pool is not None
+    home.pool.abandon()
+    return home.open()
+
+
+# The ring
+
+
+def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    assert journal.records(1) == [] and not os.path.exists(tmp_path / "journal")
+    places = [journal.place(3 * BLOCK_BYTES) for _ in range(171)]
+    assert places[:170] == [n * 3 * BLOCK_BYTES for n in range(170)] and places[170] is None
+    journal.begin()
+    while (place := journal.place(RECORD_BYTES_MAX)) is not None:
+        assert place + RECORD_BYTES_MAX <= JOURNAL_BYTES, "no record goes over the end of the ring"
+    journal.close()
+
+
+def test_the_ring_goes_on_for_ever(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    assert journal.place(RECORD_BYTES_MAX + BLOCK_BYTES) is None
+    places = set()
+    for number in range(40):
+        journal.begin()
+        place = journal.place(RECORD_BYTES_MAX - number % 7 * BLOCK_BYTES)
+        assert place is not None, "whatever is left at the end of the ring"
+        places.add(place)
+    assert len(places) > 20
+    journal.close()
+
+
+def test_records_are_those_of_one_commit_without_a_gap(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    for commit, number in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 4)):
+        place = journal.place(BLOCK_BYTES)
+        assert place is not None
+        journal.write(place, encode(commit, number, [(PAGES, bytes(12), b"x")]))
+    assert [record.number for record in journal.records(2)] == [1, 2]
+    assert journal.records(3) == []
+    journal.close()
+
+
+def test_a_host_without_space_has_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    journal = Journal(str(tmp_path / "journal"))
+    assert journal.place(BLOCK_BYTES) is None
+    journal.close()
+
+
+def test_a_journal_that_cannot_be_opened_is_told(home: Home) -> None:
+    home.open().close()
+    os.mkdir(home.path / JOURNAL_FILE)
+    with pytest.raises(PoolError, match="journal"):
+        Pool(str(home.path))
+    os.rmdir(home.path / JOURNAL_FILE)
+    home.open()
+
+
+# What goes into it
+
+
+def test_what_was_written_and_trimmed_is_there_after_a_crash(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a", "b", "c")
+    pool.commit()
+    put(pool, disk, 5, "five", "six")
+    pool.punch(disk, B, B)
+    assert sync(pool)
+    put(pool, disk, 5, "FIVE")
+    put(pool, disk, P + 1, "other page")
+    assert sync(pool)
+    assert not pool.commits.map_changed and pool.commits.map_behind
+    put(pool, disk, 7, "lost")
+    pool = crash(home)
+    disk = pool.catalog.disk("d")
+    assert get(pool, disk, 0, 8) == ["a", "", "c", "", "", "FIVE", "six", ""]
+    assert get(pool, disk, P + 1) == ["other page"]
+    assert disk.mapped_blocks == 5 and findings(pool) == []
+
+
+def test_a_disk_that_grew_has_grown(home: Home) -> None:
+    pool = home.open()
+    disk = pool.create_disk("d", B)
+    pool.commit()
+    put(pool, disk, 3, "behind")
+    assert sync(pool)
+    pool = crash(home)
+    assert pool.catalog.disk("d").size_bytes == 4 * B
+    assert get(pool, pool.catalog.disk("d"), 3) == ["behind"]
+
+
+def test_what_a_snapshot_holds_stays(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "old")
+    snapshot = pool.snapshot(disk, "s")
+    assert not sync(pool), "a name is the map's"
+    pool.commit()
+    put(pool, disk, 0, "new")
+    assert sync(pool)
+    pool = crash(home)
+    assert get(pool, pool.catalog.disk("d")) == ["new"]
+    assert get(pool, pool.catalog.snapshots[snapshot.id]) == ["old"]
+    pool.delete_snapshot(pool.catalog.snapshots[snapshot.id])
+    put(pool, pool.catalog.disk("d"), 1, "more")
+    assert not sync(pool), "a removal is the map's"
+
+
+def test_a_commit_makes_records_void(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool)
+    pool.punch(disk, B, B)
+    pool.commit()
+    assert pool.commits.journal.records(pool._map.commit) == []
+    pool = crash(home)
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", ""]
+
+
+def test_a_commit_without_anything_new_takes_the_records_along(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool) and pool.commits.wanted
+    pool.commit()
+    assert not pool.commits.wanted
+    os.unlink(home.path / JOURNAL_FILE)
+    pool = crash(home)
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+
+
+def test_freed_blocks_are_not_used_again_before_a_commit(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    used = pool.space.allocated_blocks
+    for text in "bcd":
+        pool.punch(disk, 0, B)
+        put(pool, disk, 0, text)
+        assert sync(pool)
+    assert pool.space.allocated_blocks == used + 3
+    pool.commit()
+    assert pool.space.allocated_blocks == used
+
+
+def test_much_is_committed(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool)
+    pool.commit()
+    for page in range(RECORD_PAGES_MAX):
+        put(pool, disk, page * P, "x")
+    assert sync(pool)
+    for page in range(RECORD_PAGES_MAX + 1):
+        put(pool, disk, page * P + 1, "x")
+    assert not sync(pool)
+    pool.commit()
+
+
+def test_a_ring_that_is_half_full_asks_for_a_commit(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool)
+    pool.commit()
+    count = 0
+    put(pool, disk, 0, "x")
+    while sync(pool):
+        count += 1
+        put(pool, disk, count % 400, f"{count}")
+        pool.punch(disk, count % 400 * B, B)
+    assert count >= 500
+    pool.commit()
+    put(pool, disk, 0, "y")
+    assert sync(pool)
+
+
+# Replay
+
+
+def test_replay_can_be_cut_off_and_begun_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool)
+    pool.abandon()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            raise StorageError("the host is gone")
+
+        patch.setattr(BlockMap, "apply", fail)
+        with pytest.raises(StorageError):
+            Pool(str(home.path))
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+
+
+def test_a_pool_that_is_opened_to_be_read_has_all_of_it(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool)
+    pool.abandon()
+    pool = Pool(str(home.path), read_only=True)
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+    pool.close()
+    home.open()
+
+
+def test_repair_keeps_what_is_in_the_journal(home: Home) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool)
+    pool.abandon()
+    assert check_pool(str(home.path)) == ([], False)
+    assert check_pool(str(home.path), repair=True) == ([], False)
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+
+
+def test_a_record_that_contradicts_the_map_is_damage(home: Home) -> None:
+    pool = home.open()
+    disk_of(pool, "a")
+    pool.commit()
+    place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
+    assert place is not None
+    pool.commits.journal.write(place, encode(commit, 1, [(PAGES, bytes(12), b"nonsense")]))
+    pool.abandon()
+    with pytest.raises(CorruptionError):
+        Pool(str(home.path))
+    os.unlink(home.path / JOURNAL_FILE)
+    home.open()
+
+
+def test_a_write_to_the_journal_that_fails_is_told(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"))
+    place = journal.place(BLOCK_BYTES)
+    assert place is not None
+    os.close(journal.fileno())
+    with pytest.raises(StorageError, match="journal failed"):
+        journal.write(place, bytes(BLOCK_BYTES))
+    with pytest.raises(StorageError, match="cannot be read"):
+        journal.records(1)
