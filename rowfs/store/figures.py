@@ -134,13 +134,15 @@ class Figures:
         while held is not None:
             owner, at = held
             end = next(self._versions.epochs(owner, index, at), EPOCH_MAX)
-            if (owner.id, index, at) in counted or lineage.followers(owner, index, at, end) is None:
+            followers = lineage.followers(owner, index, at, end)
+            if followers is None or (owner.id, index, at) in counted:
                 break
             counted.add((owner.id, index, at))
             dead = lineage.held(owner, index, at)[1]
-            let_go = _held_by_none(dead, lineage.seen_followers(owner, index, at, end))
-            if before.followers(owner, index, at, end) is not None:  # dead already: what nobody held is freed anyway
-                let_go &= ~_held_by_none(dead, before.seen_followers(owner, index, at, end))
+            let_go = _held_by_none(dead, lineage.seen_behind(followers))
+            followers = before.followers(owner, index, at, end)
+            if followers is not None:  # dead already: what nobody held is freed anyway
+                let_go &= ~_held_by_none(dead, before.seen_behind(followers))
             freed += int(np.count_nonzero(let_go))
             held = self._version_at(owner, index, Epoch(at - 1))
         return freed

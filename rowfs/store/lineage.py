@@ -48,14 +48,14 @@ class Lineage:
         assert page is not None, "a version that is listed is there"
         return branch, page
 
-    def seen_followers(self, branch: Branch, index: PageIndex, epoch: Epoch, end: Epoch) -> list[Page]:
-        """The nearest versions behind a dead one that are seen themselves."""
+    def seen_behind(self, followers: list[Held]) -> list[Page]:
+        """Of the followers of a dead version those that are seen, and of the others their nearest ones that are."""
         found = []
-        behind = self.followers(branch, index, epoch, end) or []
+        behind = followers[:]
         while behind:
             owner, page = behind.pop()
-            next_epoch = next(self.versions.epochs(owner, index, page.epoch), EPOCH_MAX)
-            further = self.followers(owner, index, page.epoch, next_epoch)
+            next_epoch = next(self.versions.epochs(owner, page.index, page.epoch), EPOCH_MAX)
+            further = self.followers(owner, page.index, page.epoch, next_epoch)
             if further is None:
                 found.append(page)
             else:

@@ -5,6 +5,7 @@ The data file stays sparse; what is read from it is zeros. `rowfs check` finds n
 
 from __future__ import annotations
 
+import os
 import shutil
 from array import array
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.format import (
     BRANCHES,
     CHUNK_KEY,
+    DATA_FILE,
     DISKS,
     ID_KEY,
     MAP_DIR,
@@ -60,12 +62,14 @@ def write_all(path: Path, names: Sequence[str], scattered: bool = False) -> None
     try:
         disks = {record.name: record for record in (DiskRecord.unpack(value) for _, value in blockmap.items(DISKS))}
         for name in names:
-            _write_disk(blockmap, disks[name], scattered)
+            end = _write_disk(blockmap, disks[name], scattered)
+            os.truncate(path / DATA_FILE, end * BLOCK_BYTES)
     finally:
         blockmap.close()
 
 
-def _write_disk(blockmap: BlockMap, disk: DiskRecord, scattered: bool) -> None:
+def _write_disk(blockmap: BlockMap, disk: DiskRecord, scattered: bool) -> int:
+    """The address behind the last block that it has then."""
     assert disk.branch is not None, "a deleted disk is filled"
     assert disk.size_bytes % PAGE_BYTES == 0, "a disk of whole pages is filled"
     stored = blockmap.get(BRANCHES, ID_KEY.pack(disk.branch))
@@ -83,6 +87,7 @@ def _write_disk(blockmap: BlockMap, disk: DiskRecord, scattered: bool) -> None:
     update.put(BRANCHES, ID_KEY.pack(branch.id), branch.pack())
     blockmap.apply(update)
     blockmap.refresh()
+    return first + blocks
 
 
 def _put_versions(blockmap: BlockMap, branch: BranchRecord, first: int, blocks: int, scattered: bool) -> None:
@@ -110,7 +115,10 @@ def _allocate(update: MapUpdate, first: int, blocks: int) -> None:
 
 def copy_pool(source: Path, target: Path) -> Path:
     """A pool that is closed, once more."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock", "lock*", "*.log"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock", "lock*", "*.log", DATA_FILE))
+    label = (source / DATA_FILE).open("rb").read(BLOCK_BYTES)
+    (target / DATA_FILE).write_bytes(label)
+    os.truncate(target / DATA_FILE, (source / DATA_FILE).stat().st_size)  # the rest is a hole
     return target
 
 
