@@ -180,6 +180,7 @@ def umount(address: Address, force: bool, as_json: bool) -> None:
       rowfs umount /mnt/rowfs
     """
     mount = address.mount
+    os.chdir("/")  # the shell's directory may be on the mount: that it holds it is enough
     try:
         _end_daemon(mount, force)
     except DaemonGoneError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +141,17 @@ def test_mounting_again_waits_for_the_daemon_before(mounted: Mounted) -> None:
         mounted.mount()
         assert mounted.pid != pid
         assert read_file(path, 0, 8 * MIB) == noise(number, 8 * MIB)
+
+
+def test_umount_from_a_directory_on_the_mount_names_the_shell_there_and_never_itself(mounted: Mounted) -> None:
+    mounted.cli("create", ":vm", "1M")
+    umount = shlex.join([sys.executable, "-P", "-m", "rowfs", "umount", "."])
+    with subprocess.Popen(["sh", "-c", f"{umount}; exit $?"], cwd=mounted.mnt, stderr=subprocess.PIPE, text=True) as sh:
+        _, said = sh.communicate()
+    assert sh.returncode == 1
+    assert said == f"rowfs: {mounted.mnt} is in use by sh ({sh.pid}): close that first, or use --force\n"
+    run(*shlex.split(umount), cwd=mounted.mnt)  # nobody else is there
+    assert not is_mounted(mounted.mnt)
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:

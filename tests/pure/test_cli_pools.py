@@ -20,6 +20,7 @@ from tests.pure.test_cli_fakes import Notify, World
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[World]:
     made = World(tmp_path, monkeypatch, capfd)
+    monkeypatch.chdir(tmp_path)  # umount leaves the current directory
     with made.daemon:
         yield made
 
