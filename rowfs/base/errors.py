@@ -31,6 +31,11 @@ class NotFoundError(RowfsError):
     errno: int = ENOENT
 
 
+def no_snapshot(disk: str, name: str) -> NotFoundError:
+    """What says that `disk` has no snapshot `name`."""
+    return NotFoundError(f"the disk {disk} has no snapshot {name}: rowfs list shows those it has")
+
+
 class ExistsError(RowfsError):
     """Raised when a name is taken already."""
 

@@ -87,11 +87,13 @@ def _check_target(file: str, force: bool, as_json: bool) -> None:
     directory = os.path.dirname(os.path.realpath(file))
     if not os.path.isdir(directory):
         raise NotFoundError(f"{directory} is no directory: make it, or name a FILE elsewhere")
+    if os.path.isdir(file):
+        raise UsageError(f"{file} is a directory: name a FILE in it")
     if os.path.lexists(file):
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise UsageError(f"{file} is no regular file: write to it with rowfs export ADDRESS - > {file}")
         if not force:
             raise ExistsError(f"{file} is there already: --force replaces it")
-        if not os.path.isfile(file):
-            raise UsageError(f"{file} is no regular file: write to it with rowfs export ADDRESS - > {file}")
 
 
 @contextmanager

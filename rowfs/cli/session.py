@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowfs.base.errors import NotFoundError
+from rowfs.base.errors import NotFoundError, no_snapshot
 from rowfs.cli.client import Client, PartsCallback
 from rowfs.cli.mounts import Mount
 from rowfs.cli.progress import Progress
@@ -20,7 +20,7 @@ def list_disk(mount: Mount, disk: str, figures: bool = False, trimmed: bool = Fa
     """The disk object of `disk`. Raises RowfsError when there is none."""
     for found in ask(mount, "list", disks=[disk], figures=figures, trimmed=trimmed or None):
         return dict(found)
-    raise NotFoundError(f"there is no disk {disk!r} on {mount.mountpoint}")
+    raise NotFoundError(f"there is no disk {disk}")
 
 
 def snapshot_names(mount: Mount, disk: str) -> list[str]:
@@ -33,4 +33,4 @@ def find_snapshot(disk: dict[str, Any], name: str) -> dict[str, Any]:
     for snapshot in disk["snapshots"]:
         if snapshot["name"] == name:
             return dict(snapshot)
-    raise NotFoundError(f"{disk['name']!r} has no snapshot {name!r}: rowfs list shows those it has")
+    raise no_snapshot(disk["name"], name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.base.errors import NotFoundError, UsageError
+from rowfs.base.errors import NotFoundError, UsageError, no_snapshot
 from rowfs.store.model import Disk, Snapshot
 
 
@@ -37,5 +37,5 @@ def _ends(disk: Disk, names: list[str], spec: str) -> tuple[int, int]:
 
 def _place(disk: Disk, names: list[str], name: str) -> int:
     if name not in disk.chain:
-        raise NotFoundError(f"the disk {disk.name} has no snapshot {name}")
+        raise no_snapshot(disk.name, name)
     return names.index(name)

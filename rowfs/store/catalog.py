@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError
+from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, no_snapshot
 from rowfs.base.format import (
     BRANCHES,
     DISKS,
@@ -164,7 +164,7 @@ class Catalog:
         """The snapshot of that name in the disk's chain. Raises NotFoundError."""
         snapshot = disk.chain.get(name)
         if snapshot is None:
-            raise NotFoundError(f"the disk {disk.name} has no snapshot {name}")
+            raise no_snapshot(disk.name, name)
         return snapshot
 
     def live(self) -> Iterator[Disk]:

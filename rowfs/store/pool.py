@@ -58,7 +58,9 @@ def init_pool(path: str, capacity_bytes: int | None = None) -> None:
     """
     if capacity_bytes is not None and capacity_bytes < CAPACITY_BYTES_MIN:
         raise UsageError("a pool needs a capacity of at least 1M")
-    made = not os.path.exists(path)
+    made = not os.path.lexists(path)
+    if not made and not os.path.isdir(path):
+        raise PoolError(f"{path} is not a directory: give a new or an empty one")
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         if os.listdir(path):

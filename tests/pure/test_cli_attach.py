@@ -96,7 +96,7 @@ def test_a_disk_is_attached_once(world: World, devices: Path, made: list[tuple[s
     [
         ("", 2, "names no disk and no snapshot"),
         (".snapshots/vm1", 2, "names no disk and no snapshot"),
-        ("vm1@b", 1, "has no snapshot 'b'"),
+        ("vm1@b", 1, "the disk vm1 has no snapshot b: rowfs list shows those it has"),
         ("gone", 1, "is deleted"),
     ],
 )

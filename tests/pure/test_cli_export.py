@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rowfs.base.errors import BusyError, NotFoundError, RowfsError
+from rowfs.base.errors import BusyError, NotFoundError, RowfsError, no_snapshot
 from rowfs.cli.signals import ended_in_order, interrupts_later
 from rowfs.cli.sparse import COPY_BYTES, copy_sparse, stream_out
 from tests.pure.test_cli_fakes import Notify, World, snapshot
@@ -61,7 +61,7 @@ class Exporting(World):
     def delete(self, params: dict[str, Any], notify: Notify) -> dict[str, Any]:
         (name,) = params["snapshots"]
         if not self.file(name).exists():
-            raise NotFoundError(f"'vm1' has no snapshot {name!r}")
+            raise no_snapshot("vm1", name)
         self.file(name).unlink()
         return {"disk": False, "snapshots": [name], "freed_bytes": 0}
 
@@ -159,7 +159,9 @@ def test_what_is_there_is_only_replaced_by_force(world: Exporting) -> None:
     ("arguments", "code", "message"),
     [
         (["none/vm1.img"], 1, "is no directory"),
-        ([".", "--force"], 2, "is no regular file"),
+        (["."], 2, ". is a directory: name a FILE in it"),
+        ([".", "--force"], 2, ". is a directory: name a FILE in it"),
+        (["/dev/null"], 2, "is no regular file"),
         (["/dev/null", "--force"], 2, "is no regular file: write to it with rowfs export ADDRESS - > /dev/null"),
         (["-", "--json"], 2, "both want stdout"),
     ],

@@ -111,7 +111,7 @@ def test_info_of_disks_and_snapshots(world: World) -> None:
     assert "why\n" in world.run("info", world.mount / "vm1@before")[1]
     assert world.run("info", world.mount / "vm1@x")[::2] == (
         1,
-        "rowfs: 'vm1' has no snapshot 'x': rowfs list shows those it has\n",
+        "rowfs: the disk vm1 has no snapshot x: rowfs list shows those it has\n",
     )
     world.answer(list=[disk("vm1", before, trimmed_held_bytes=3 << 20, attached=attached("/dev/loop4"))])
     world.asked()

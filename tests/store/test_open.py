@@ -67,7 +67,7 @@ def test_a_pool_is_not_made_over_a_pool(home: Home) -> None:
 
 def test_a_pool_is_not_made_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PoolError):
+    with pytest.raises(PoolError, match="file is not a directory: give a new or an empty one"):
         init_pool(str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "x"
 
