@@ -1,4 +1,4 @@
-"""What a path names: a mount, a disk, a snapshot, a chain. Pure: the mounts come as an argument.
+"""What a path names: a mount, a disk, a snapshot, a chain. Pure: the mounts, and what is a pool, come as arguments.
 
 MNT                        the mount             MNT/disk@a..c, MNT/disk@a,b   several snapshots (see ranges.py)
 MNT/disk                   a disk                MNT/.snapshots/disk           the chain of a disk
@@ -7,7 +7,8 @@ MNT/disk@snap              a snapshot            MNT/.snapshots/disk/snap      a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from rowfs.base.errors import NotFoundError, UsageError
@@ -41,26 +42,42 @@ class Address:
         return where if self.snapshot is None else f"{where}@{self.snapshot}"
 
 
-def parse_address(text: str, path: str, mounts: Collection[Mount]) -> Address:
+def parse_address(
+    text: str, path: str, mounts: Collection[Mount], is_pool: Callable[[str], bool] = lambda path: False
+) -> Address:
     """What `text` names, which leads to the absolute `path`. The directory of a mounted pool names its mount.
 
-    Raises NotFoundError when that is not on a rowfs mount, and UsageError when nothing there can be named so.
+    `is_pool` says whether a directory is one, and is asked only of what is not mounted. Raises NotFoundError when that
+    is not on a rowfs mount, and UsageError when nothing there can be named so.
     """
     mount = mount_at(path, mounts)
     if mount is not None:
         inside = path[len(mount.mountpoint) :].strip("/")
         return _parse_inside(Address(text, mount), inside.split("/") if inside else [])
-    return Address(text, _mount_of_pool(text, path, mounts))
+    found = _mount_of_pool(text, path, mounts)
+    if found is None:
+        raise _elsewhere(text, path, mounts, is_pool)
+    return Address(text, found)
 
 
-def _mount_of_pool(text: str, path: str, mounts: Collection[Mount]) -> Mount:
+def _mount_of_pool(text: str, path: str, mounts: Collection[Mount]) -> Mount | None:
     for mount in mounts:
         if path == mount.pool:
             return mount
         if is_below(path, mount.pool):
             hint = f"it is inside a pool that is mounted on {mount.mountpoint}: use the paths there"
             raise NotFoundError(f"{text!r} is not on a rowfs mount: {hint}")
-    raise NotFoundError(f"{text!r} is not on a rowfs mount: mount a pool first with rowfs mount POOL DIR")
+    return None
+
+
+def _elsewhere(text: str, path: str, mounts: Collection[Mount], is_pool: Callable[[str], bool]) -> NotFoundError:
+    """What is wrong with a path that has nothing to do with any mount, and what to do."""
+    for pool in (path, os.path.dirname(path)):
+        if is_pool(pool):
+            return NotFoundError(f"the pool {pool} is not mounted: mount it first with rowfs mount {pool} DIR")
+    there = ", ".join(sorted(mount.mountpoint for mount in mounts))
+    hint = f"name a path on {there}" if there else "nothing is mounted, rowfs mount POOL DIR mounts a pool"
+    return NotFoundError(f"{text!r} is not on a rowfs mount: {hint}")
 
 
 def _parse_inside(address: Address, parts: list[str]) -> Address:

@@ -20,7 +20,13 @@ Command = Callable[..., Any]
 def find_address(text: str) -> Address:
     """What the path `text` names among the rowfs mounts there are now. Raises NotFoundError, UsageError."""
     mounts = current_mounts()
-    return parse_address(text, resolve_path(text, mounts), mounts)
+    return parse_address(text, resolve_path(text, mounts), mounts, _is_pool)
+
+
+def _is_pool(path: str) -> bool:
+    from rowfs.store.pool import is_pool  # here: it brings lmdb and numpy along, which is too slow for every command
+
+    return is_pool(path)
 
 
 def only_mount() -> Address:

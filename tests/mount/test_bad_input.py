@@ -133,6 +133,9 @@ def test_what_is_no_pool_is_not_mounted(pool: Mounted, tmp_path: Path) -> None:
     ):
         said = pool.refuses(*args, code=code)
         assert part in said, f"{args} says: {said}"
+    for verb, path in (("list", empty), ("umount", tmp_path / "nothing"), ("info", file)):
+        said = pool.refuses(verb, str(path))
+        assert "is not on a rowfs mount: name a path on " in said and str(pool.mnt) in said  # others may be there, too
     assert not (tmp_path / "new").exists() and os.listdir(empty) == []
     assert not is_mounted(other)
 
@@ -141,6 +144,8 @@ def test_a_mountpoint_in_use_and_a_pool_below_it_are_refused(make_mounted: MakeM
     first = make_mounted()
     second = make_mounted(pool="pool2", mnt="mnt2")
     second.umount()
+    for words in (["umount", str(second.pool)], ["create", f"{second.pool}/vm", "1M"]):
+        assert f"the pool {second.pool} is not mounted: mount it first" in second.refuses(*words)
     assert "already" in second.refuses("mount", str(second.pool), str(first.mnt))
     (second.pool / "inside").mkdir()
     for mountpoint in (second.pool, second.pool / "inside", tmp_path):

@@ -46,14 +46,26 @@ def test_a_path_names(path: str, disk: str | None, snapshot: str | None, exact: 
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("/home/me/vm1", "mount a pool first with rowfs mount POOL DIR"),
-        ("/mnt/rowfs2/vm1", "mount a pool first"),
+        ("/home/me/vm1", "name a path on /mnt/other, /mnt/rowfs$"),
+        ("/mnt/rowfs2/vm1", "name a path on /mnt/other, /mnt/rowfs$"),
         ("/srv/pool/vm1", "mounted on /mnt/rowfs: use the paths there"),
     ],
 )
 def test_a_path_elsewhere_is_told_what_to_do(path: str, hint: str) -> None:
     with pytest.raises(NotFoundError, match=f"'{path}' is not on a rowfs mount: .*{hint}"):
         parse(path)
+
+
+def test_where_nothing_is_mounted_that_is_said() -> None:
+    with pytest.raises(NotFoundError, match="nothing is mounted, rowfs mount POOL DIR mounts a pool"):
+        parse_address("vm1", "/home/me/vm1", [])
+
+
+@pytest.mark.parametrize("path", ["/srv/idle", "/srv/idle/vm1"])
+@pytest.mark.parametrize("mounts", [[], [MNT]])
+def test_a_pool_that_is_not_mounted_is_to_be_mounted(path: str, mounts: list[Mount]) -> None:
+    with pytest.raises(NotFoundError, match="the pool /srv/idle is not mounted: .* rowfs mount /srv/idle DIR"):
+        parse_address(path, path, mounts, lambda asked: asked == "/srv/idle")
 
 
 @pytest.mark.parametrize(

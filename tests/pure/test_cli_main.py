@@ -82,7 +82,7 @@ def test_what_the_daemon_refuses_is_one_line_and_exit_code_1(world: World) -> No
 def test_a_path_that_is_on_no_mount_fails(world: World, tmp_path: Path) -> None:
     code, _, err = world.run("create", tmp_path / "vm1", "1G")
     assert code == 1
-    assert err == f"rowfs: '{tmp_path}/vm1' is not on a rowfs mount: mount a pool first with rowfs mount POOL DIR\n"
+    assert err == f"rowfs: '{tmp_path}/vm1' is not on a rowfs mount: name a path on {world.mount}\n"
 
 
 def test_a_fault_of_our_own_is_one_line_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
