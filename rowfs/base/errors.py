@@ -9,9 +9,10 @@ from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EROFS
 
 
 class RowfsError(Exception):
-    """Anything rowfs itself reports. `errno` is what a system call on the mount answers."""
+    """Anything rowfs itself reports. `errno` is what a system call on the mount answers, `exit_code` what a program."""
 
     errno: int = EIO
+    exit_code: int = 1
 
     def __init__(self, message: str, errno_: int | None = None) -> None:
         super().__init__(message)
@@ -20,9 +21,10 @@ class RowfsError(Exception):
 
 
 class UsageError(RowfsError):
-    """Raised when a name, size or option is not one rowfs takes. Nothing was changed."""
+    """Raised when a name, size or option is not one rowfs takes, whatever there is. Nothing was changed."""
 
     errno: int = EINVAL
+    exit_code: int = 2
 
 
 class NotFoundError(RowfsError):

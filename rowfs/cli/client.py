@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable
 from typing import Any, Self
 
-from rowfs.base.errors import RowfsError
+from rowfs.base.errors import RowfsError, UsageError
 
 SOCKET_NAME = "control.sock"
 LOG_NAME = "rowfs.log"
 RECEIVE_BYTES = 1 << 16
-CODE_NOT_ALLOWED, CODE_FAULT = -32001, -32603
+CODE_NOT_ALLOWED, CODE_WRONG_USAGE, CODE_FAULT = -32001, -32602, -32603
 
 # What is done, of how much (None: not known), and what that is.
 ProgressCallback = Callable[[int, int | None, str], None]
@@ -117,13 +117,14 @@ class Client:
         return message
 
     def _error(self, error: dict[str, Any]) -> RowfsError:
-        """What the daemon reports, as it worded it. Never a UsageError: that is for what is wrong before asking."""
+        """What the daemon reports, as it worded it."""
         message = str(error.get("message") or "the daemon failed and did not say why")
         if error.get("code") == CODE_FAULT:
             message += f": see {self._log}"
         name = (error.get("data") or {}).get("errno")
         default = errno.EACCES if error.get("code") == CODE_NOT_ALLOWED else errno.EIO
-        return RowfsError(message, getattr(errno, str(name), default))
+        kind = UsageError if error.get("code") == CODE_WRONG_USAGE else RowfsError
+        return kind(message, getattr(errno, str(name), default))
 
 
 def _connect(pool: str) -> socket.socket:

@@ -13,7 +13,7 @@ from rowfs import __version__
 from rowfs.base.errors import RowfsError, UsageError
 from rowfs.cli.output import printable
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
 DEBUG_VARIABLE = "ROWFS_DEBUG"  # set: an unexpected error shows its traceback
 
 # Verb -> where its click command is. In the order of --help: pools, disks, snapshots, what they hold.
@@ -111,10 +111,8 @@ def _report(error: Exception) -> int:
             return _complain(_usage_line(error), WRONG_USAGE)
         case click.ClickException():
             return _complain(error.format_message(), FAILED)
-        case UsageError():
-            return _complain(str(error), WRONG_USAGE)
         case RowfsError():
-            return _complain(str(error), FAILED)
+            return _complain(str(error), error.exit_code)
         case OSError():
             return _complain(_os_error_line(error), FAILED)
     what = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import rowfs
-from rowfs.base.errors import BusyError, RowfsError
+from rowfs.base.errors import BusyError, RowfsError, UsageError
 from rowfs.cli.addresses import Address
 from rowfs.cli.client import LOG_NAME, DaemonGoneError
 from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
@@ -144,7 +144,7 @@ def _start_daemon(command: list[str], place: Mount) -> None:
             os.close(write_fd)  # so that the pipe ends when the daemon does
         word = _first_word(pipe.readline, daemon)
     if word != READY:
-        raise RowfsError(_why_not_ready(word, place, daemon))
+        raise _why_not_ready(word, place, daemon)
     daemon.returncode = 0  # it outlives us: nothing is to be waited for, nor warned about
 
 
@@ -157,12 +157,13 @@ def _first_word(readline: Callable[[], bytes], daemon: subprocess.Popen[bytes]) 
         raise
 
 
-def _why_not_ready(word: bytes, place: Mount, daemon: subprocess.Popen[bytes]) -> str:
+def _why_not_ready(word: bytes, place: Mount, daemon: subprocess.Popen[bytes]) -> RowfsError:
     code = daemon.wait()  # its end of the pipe is closed, or it said why it ends
     if word.startswith(ERROR_PREFIX):
-        return os.fsdecode(word.removeprefix(ERROR_PREFIX).rstrip())
+        kind = UsageError if code == UsageError.exit_code else RowfsError
+        return kind(os.fsdecode(word.removeprefix(ERROR_PREFIX).rstrip()))
     how = "ended" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
-    return f"the daemon {how} before the mount was ready: see {os.path.join(place.pool, LOG_NAME)}"
+    return RowfsError(f"the daemon {how} before the mount was ready: see {os.path.join(place.pool, LOG_NAME)}")
 
 
 @click.command()

@@ -159,8 +159,8 @@ class Server:
             return _error(number, BAD_PARAMS, "params are an object of names and values", "EINVAL")
         try:
             return {"jsonrpc": "2.0", "id": number, "result": await method(caller, params)}
-        except BadParams as error:
-            return _error(number, BAD_PARAMS, str(error), "EINVAL")
+        except UsageError as error:
+            return _error(number, BAD_PARAMS, str(error), _name(error.errno))
         except RowfsError as error:
             return _error(number, ROWFS_ERROR, str(error), _name(error.errno))
         except OSError as error:

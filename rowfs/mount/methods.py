@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import trio
 
 import rowfs
-from rowfs.base.errors import CorruptionError, UsageError
+from rowfs.base.errors import CorruptionError, NotFoundError
 from rowfs.base.format import FORMAT_VERSION
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES
@@ -255,7 +255,7 @@ class Methods:
         snapshots = list(owner.chain.values()) if whole_chain else select(owner, specs or [])
         with_disk = specs is None and not keep_disk and owner.head is not None
         if specs is None and not with_disk and not whole_chain:
-            raise UsageError(f"the disk {name} is deleted already, only its snapshots are left")
+            raise NotFoundError(f"the disk {name} is deleted already, only its snapshots are left")
         self._pool.check_writable()
         if with_disk and not dry_run and not force:
             await self._service.check_detached(owner)

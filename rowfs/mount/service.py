@@ -12,7 +12,7 @@ from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
 
 import trio
 
-from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError, UsageError
+from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
 from rowfs.mount import native
@@ -200,7 +200,7 @@ class Service:
         """A durable snapshot that holds everything written before it was asked for.
 
         With `freeze_s`, the file systems mounted from the disk are frozen meanwhile, for so long at most. Raises
-        UsageError when none is, RowfsError when they cannot be frozen or that took too long: there is no snapshot then.
+        RowfsError when none is, or they cannot be frozen, or that took too long: there is no snapshot then.
         """
         self.pool.check_snapshot(disk, name)
         if freeze_s is None:
@@ -217,7 +217,9 @@ class Service:
     async def _frozen_snapshot(self, disk: Disk, name: str | None, description: str, limit_s: float) -> Snapshot:
         systems = await trio.to_thread.run_sync(file_systems, self.mountpoint, disk.name)
         if not systems:
-            raise UsageError(f"no file system is mounted from a loop device on {disk.name}: there is nothing to freeze")
+            raise RowfsError(
+                f"no file system is mounted from a loop device on {disk.name}: there is nothing to freeze", EINVAL
+            )
         snapshot = None
         try:
             async with self.freezes.frozen(systems, limit_s):

@@ -92,7 +92,7 @@ def _open(path: str, options: Options) -> Pool:
 
 
 def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
-    """Say in one line why there is no mount. What nobody foresaw goes into the log in full."""
+    """Say in one line why there is no mount; the exit code. What nobody foresaw goes into the log in full."""
     line = str(error)
     if not isinstance(error, RowfsError | OSError):
         path = os.path.join(arguments.pool, LOG_FILE)
@@ -106,7 +106,7 @@ def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
         print(f"rowfs: {line}", file=sys.stderr)
     else:
         os.write(arguments.ready_fd, f"error: {line}\n".encode(errors="surrogateescape"))
-    return 1
+    return error.exit_code if isinstance(error, RowfsError) else RowfsError.exit_code
 
 
 def _log_to(path: str | None) -> None:

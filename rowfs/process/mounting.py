@@ -9,7 +9,7 @@ import subprocess
 from errno import EBUSY, EPERM
 from urllib.parse import unquote
 
-from rowfs.base.errors import BusyError, RowfsError, UsageError
+from rowfs.base.errors import BusyError, NotFoundError, RowfsError, UsageError
 from rowfs.mount.holders import users_below
 from rowfs.mount.views import mounts, own_views
 
@@ -22,9 +22,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check_mountpoint(mountpoint: str, pool: str) -> None:
-    """Raises UsageError or BusyError when `pool` cannot be mounted on `mountpoint`, both absolute paths."""
+    """Raises NotFoundError, UsageError, BusyError when `pool` cannot be mounted on `mountpoint` (absolute paths)."""
     if not os.path.isdir(mountpoint):
-        raise UsageError(f"{mountpoint} is not a directory: make it first")
+        raise NotFoundError(f"{mountpoint} is not a directory: make it first")
     real_pool, real_mount = os.path.realpath(pool) + "/", os.path.realpath(mountpoint) + "/"
     if real_mount.startswith(real_pool) or real_pool.startswith(real_mount):
         raise UsageError("the pool and the mountpoint lie in each other: mount it somewhere else")

@@ -67,7 +67,15 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (FAILED, "other", ["delete", ":other"]),
     (FAILED, "no snapshot x", ["delete", ":vm@x"]),
     (FAILED, "the disk vm has no snapshot x: rowfs list", ["delete", ":vm@s,x"]),
-    (FAILED, "empty", ["delete", ":vm@t..s"]),
+    (USAGE, "empty", ["delete", ":vm@t..s"]),
+    (FAILED, "no snapshots", ["delete", ":second@a..b"]),
+    (FAILED, "no snapshot x", ["delete", ":vm@s..x"]),
+    (USAGE, "twice", ["clone", ":vm@s", "new", "new"]),
+    (USAGE, "together", ["snapshot", ":vm@u", "--freeze-timeout", "1"]),
+    (USAGE, "freeze lasts", ["snapshot", ":vm@u", "--freeze", "--freeze-timeout", "0"]),
+    (USAGE, "freeze lasts", ["snapshot", ":vm@u", "--freeze", "--freeze-timeout", "nan"]),
+    (USAGE, "freeze lasts", ["snapshot", ":vm@u", "--freeze", "--freeze-timeout=-1"]),
+    (FAILED, "nothing to freeze", ["snapshot", ":vm@u", "--freeze"]),
     (USAGE, "no disk", ["delete", ":"]),
     (FAILED, "other", ["list", ":other"]),
     (FAILED, "", ["info", ":other"]),
@@ -149,7 +157,7 @@ def test_a_mountpoint_in_use_and_a_pool_below_it_are_refused(make_mounted: MakeM
     assert "already" in second.refuses("mount", str(second.pool), str(first.mnt))
     (second.pool / "inside").mkdir()
     for mountpoint in (second.pool, second.pool / "inside", tmp_path):
-        second.refuses("mount", str(second.pool), str(mountpoint))
+        second.refuses("mount", str(second.pool), str(mountpoint), code=USAGE)
     (second.pool / "inside").rmdir()
     tmpfs = tmp_path / "tmpfs"
     tmpfs.mkdir()
@@ -158,8 +166,10 @@ def test_a_mountpoint_in_use_and_a_pool_below_it_are_refused(make_mounted: MakeM
         assert "already" in second.refuses("mount", str(second.pool), str(tmpfs))
     finally:
         run("umount", tmpfs)
-    assert "explode" in second.refuses("mount", str(second.pool), str(second.mnt), "-o", "explode")
-    assert "cache" in second.refuses("mount", str(second.pool), str(second.mnt), "-o", "cache=1")
+    assert "explode" in second.refuses("mount", str(second.pool), str(second.mnt), "-o", "explode", code=USAGE)
+    for option in (("-o", "cache=1"), ("--cache", "1")):
+        assert "cache" in second.refuses("mount", str(second.pool), str(second.mnt), *option, code=USAGE)
+    assert "cache" in second.refuses("mount", "-f", str(second.pool), str(second.mnt), "--cache", "1", code=USAGE)
     second.mount("-o", "noatime,nosuid", "--cache", "1M")
 
 

@@ -57,7 +57,7 @@ def test_clones_are_made_all_or_none(mounted: Mounted) -> None:
     mounted.cli("snapshot", ":vm@s")
     assert "taken" in mounted.refuses("clone", ":vm@s", "new", "taken")
     mounted.refuses("clone", ":vm@s", "new", "a@b", code=2)
-    mounted.refuses("clone", ":vm@s", "new", "new")
+    mounted.refuses("clone", ":vm@s", "new", "new", code=2)
     mounted.refuses("clone", ":vm@s", code=2)
     assert set(os.listdir(mounted.path())) == {".snapshots", "vm", "taken"}
 

@@ -82,7 +82,7 @@ def test_what_is_not_mounted_cannot_be_frozen(mounted: Mounted, tmp_path: Path) 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "3601"])
 def test_a_limit_that_is_none_is_refused(mounted: Mounted, limit: str) -> None:
     mounted.cli("create", ":vm", "1M")
-    assert "3600 seconds" in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", limit, ":vm@s")
+    assert "3600 seconds" in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", limit, ":vm@s", code=2)
     assert "together" in mounted.refuses("snapshot", "--freeze-timeout", "5", ":vm@s", code=2)
 
 

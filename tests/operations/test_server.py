@@ -111,7 +111,7 @@ async def test_an_error_of_rowfs_names_its_errno(fs: Fs) -> None:
         answer = await connection.ask("snapshot", disk="vm")
         assert answer["error"] == {"code": -32000, "message": "there is no disk vm", "data": {"errno": "ENOENT"}}
         answer = await connection.ask("create", disk="a@b", size_bytes=1)
-        assert (answer["error"]["code"], answer["error"]["data"]["errno"]) == (-32000, "EINVAL")
+        assert (answer["error"]["code"], answer["error"]["data"]["errno"]) == (-32602, "EINVAL")
 
 
 async def test_a_fault_is_one_line_in_the_log_and_the_daemon_stays_up(fs: Fs, log: Log) -> None:

@@ -64,6 +64,7 @@ def test_a_socket_path_may_be_longer_than_the_kernel_takes(tmp_path: Path) -> No
     ("error", "expected", "message"),
     [
         ({"code": -32000, "message": "in use", "data": {"errno": "EBUSY"}}, errno.EBUSY, "in use"),
+        ({"code": -32602, "message": "too long", "data": {"errno": "ENAMETOOLONG"}}, errno.ENAMETOOLONG, "too long"),
         ({"code": -32000, "message": "odd", "data": {"errno": "EWHAT"}}, errno.EIO, "odd"),
         ({"code": -32001, "message": "not you"}, errno.EACCES, "not you"),
         ({"code": -32603, "message": "KeyError"}, errno.EIO, "KeyError: see POOL/rowfs.log"),
@@ -79,7 +80,7 @@ def test_an_error_keeps_its_words_and_errno(tmp_path: Path, error: dict[str, Any
         client.call("info")
     assert str(caught.value) == message.replace("POOL", str(tmp_path))
     assert caught.value.errno == expected
-    assert not isinstance(caught.value, UsageError)
+    assert isinstance(caught.value, UsageError) == (error.get("code") == -32602)
 
 
 @pytest.mark.parametrize("last_words", [b"", b'{"jsonrpc": "2.0", "id": 1, "resu'])
