@@ -1,4 +1,4 @@
-"""What disks and snapshots may be called, and the name a snapshot gets when nobody gave it one."""
+"""What disks and snapshots may be called and how that is shown; the name a snapshot gets when nobody gave it one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def check_name(name: str, what: str = "name") -> str:
     if name.startswith("."):
         raise UsageError(f"{name!r} cannot be a {what}: it must not start with a dot")
     return name
+
+
+def printable(text: str) -> str:
+    """`text` with every character that would move the cursor, or is none, shown as its escape."""
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that is no UTF-8
+        return f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode()
 
 
 def default_snapshot_name(disk: str, now: datetime, taken: Container[str]) -> str:

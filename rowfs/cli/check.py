@@ -7,7 +7,8 @@ import os
 import click
 
 from rowfs.base.errors import PoolError
-from rowfs.cli.output import count, printable, say, say_json
+from rowfs.base.names import printable
+from rowfs.cli.output import count, say, say_json
 from rowfs.cli.params import DIRECTORY, json_option
 from rowfs.cli.progress import Progress
 
@@ -45,9 +46,7 @@ def _say_findings(path: str, findings: list[str], mended: bool, repair: bool, as
     if as_json:
         say_json({"pool": path, "usable": True, "findings": findings, "mended": mended})
     else:
-        for finding in findings:
-            say(printable(finding))
-        say(f"{path}: {_outcome(len(findings), mended, repair)}")
+        say(*map(printable, findings), f"{path}: {_outcome(len(findings), mended, repair)}")
     return PROBLEMS if findings and not mended else CLEAN
 
 

@@ -60,7 +60,7 @@ class RangePrinter:
         if self.number == 0:
             say(f"{'OFFSET':>{OFFSET_WIDTH}}  {'LENGTH':>{OFFSET_WIDTH}}  KIND")
         self.number += len(ranges)
-        say("\n".join(f"{offset:>{OFFSET_WIDTH}}  {length:>{OFFSET_WIDTH}}  {kind}" for offset, length, kind in ranges))
+        say(*(f"{offset:>{OFFSET_WIDTH}}  {length:>{OFFSET_WIDTH}}  {kind}" for offset, length, kind in ranges))
 
 
 def _points(earlier: Address, later: Address | None) -> tuple[str, str | None, str | None]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from rowfs.base.names import printable
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_snapshot
-from rowfs.cli.output import attached_shown, count, local_time, printable, say_fields, say_json, size_or_nothing
+from rowfs.cli.output import attached_shown, count, local_time, say_fields, say_json, size_or_nothing
 from rowfs.cli.params import ADDRESS, json_option, only_mount
 from rowfs.cli.session import ask, find_snapshot, list_disk
 

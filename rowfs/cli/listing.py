@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rowfs.base.names import printable
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.mounts import Mount
 from rowfs.cli.output import (
@@ -14,7 +15,6 @@ from rowfs.cli.output import (
     attached_shown,
     format_table,
     local_time,
-    printable,
     say,
     say_json,
     say_warning,
@@ -62,8 +62,7 @@ def list_(addresses: tuple[Address, ...], no_figures: bool, as_json: bool) -> No
     for mount, disks in found.items():
         if len(found) > 1:
             say(f"{printable(mount.mountpoint)}:")
-        for line in format_list(disks):
-            say(line)
+        say(*format_list(disks))
 
 
 def _by_mount(addresses: Sequence[Address]) -> dict[Mount, list[Address]]:

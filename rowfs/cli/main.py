@@ -11,7 +11,7 @@ import click
 
 from rowfs import __version__
 from rowfs.base.errors import RowfsError, UsageError
-from rowfs.cli.output import printable
+from rowfs.base.names import printable
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
 DEBUG_VARIABLE = "ROWFS_DEBUG"  # set: an unexpected error shows its traceback

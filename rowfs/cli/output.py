@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
 import click
 
+from rowfs.base.names import printable
 from rowfs.base.units import format_size
 
 NOTHING = "-"
 GAP = "  "
 
 
-def say(line: str) -> None:
-    """Prints `line`. Names that are not UTF-8 keep their bytes, so that a printed path can be used."""
-    click.echo(os.fsencode(line))
+def say(*lines: str) -> None:
+    """Prints `lines`. Names keep their bytes, so that a printed path can be used; a terminal gets them `printable`."""
+    shown = map(printable, lines) if sys.stdout is not None and sys.stdout.isatty() else lines
+    click.echo(os.fsencode("\n".join(shown)))
 
 
 def say_warning(line: str) -> None:
@@ -29,11 +32,6 @@ def say_warning(line: str) -> None:
 def say_json(document: Any) -> None:
     """Prints `document` on one line, in ASCII: whatever the locale and the names."""
     click.echo(json.dumps(document, separators=(",", ":")))
-
-
-def printable(text: str) -> str:
-    """`text` with every character that would move the cursor, or is none, shown as its escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def size_or_nothing(size_bytes: int | None) -> str:
@@ -64,8 +62,7 @@ def format_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> li
 
 def say_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Prints names and values, one a line."""
-    for line in format_table(fields):
-        say(line)
+    say(*format_table(fields))
 
 
 def attached_shown(attached: dict[str, Any]) -> str:

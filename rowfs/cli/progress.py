@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
-from rowfs.cli.output import printable
+from rowfs.base.names import printable
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar

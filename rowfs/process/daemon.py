@@ -21,6 +21,7 @@ import trio
 
 from rowfs.base.errors import BusyError, RowfsError, StorageError
 from rowfs.base.format import LOG_FILE
+from rowfs.base.names import printable
 from rowfs.mount import native, session
 from rowfs.mount.control import Server
 from rowfs.mount.kernelcache import run_apart
@@ -103,7 +104,7 @@ def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
         line = f"a fault in rowfs itself: {type(error).__name__}: {error} ({path} shows where)"
     line = line.replace("\n", " ")
     if arguments.ready_fd is None:
-        print(f"rowfs: {line}", file=sys.stderr)
+        print(f"rowfs: {printable(line)}", file=sys.stderr)
     else:
         os.write(arguments.ready_fd, f"error: {line}\n".encode(errors="surrogateescape"))
     return error.exit_code if isinstance(error, RowfsError) else RowfsError.exit_code
@@ -111,9 +112,17 @@ def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
 
 def _log_to(path: str | None) -> None:
     handler: logging.Handler = logging.StreamHandler() if path is None else logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    """Lines of the log, in which no name can begin another line or speak to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line; a traceback comes after it as it is."""
+        return printable(super().formatMessage(record))
 
 
 class Daemon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,24 @@ def test_a_pool_whose_data_file_was_cut_off_is_read_only(mounted: Mounted) -> No
     assert read_direct(path, 0, MIB) == noise("cut", 8 * MIB)[:MIB]
     mounted.umount()
     (mounted.pool / "data").write_bytes(whole)
+
+
+def test_names_reach_a_terminal_and_the_log_escaped_and_a_pipe_as_they_are(make_mounted: MakeMounted) -> None:
+    mounted = make_mounted(pool="po\n\x1bol")
+    disk, address = os.fsdecode(b"a\n\x1bb\xff"), mounted.path(os.fsdecode(b"a\n\x1bb\xff"))
+    for args in (["create", address, "1M"], ["snapshot", f"{address}@s"], ["delete", f"{address}@s"]):
+        ours, theirs = os.openpty()
+        subprocess.run([*COMMAND, *args], stdout=theirs, check=True)
+        os.close(theirs)
+        with open(ours, "rb", buffering=0) as seen:
+            said = seen.read(4096)
+        assert f"{mounted.mnt}/a\\n\\x1bb\\xff".encode() in said
+        assert b"\x1b" not in said and said.count(b"\n") == 1
+    assert mounted.cli("snapshot", f"{address}@s") == f"{address}@s\n"
+    assert [found["name"] for found in mounted.json("list", ":")] == [disk]
+    assert "a\\n\\x1bb\\xff" in mounted.cli("list", ":")
+    log = (mounted.pool / "rowfs.log").read_text()
+    assert f"{mounted.pool.parent}/po\\n\\x1bol is mounted on" in log and "\x1b" not in log
 
 
 def test_df_counts_inodes(mounted: Mounted) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rowfs.cli.listing import format_list
-from rowfs.cli.output import attached_shown, count, format_table, local_time, printable, say, size_or_nothing
+from rowfs.cli.output import attached_shown, count, format_table, local_time, say, size_or_nothing
 from rowfs.cli.progress import Progress
 from tests.pure.test_cli_fakes import disk, snapshot
 
@@ -57,15 +57,17 @@ def test_times_are_shown_where_the_user_is() -> None:
     assert local_time("2026-11-20T23:30:00.900000Z", timezone(timedelta(hours=1))) == "2026-11-21 00:30:00"
 
 
-def test_names_cannot_move_the_cursor() -> None:
-    assert printable("vm1 ä") == "vm1 ä"
-    assert printable("a\n\x1b[2J") == "a\\n\\x1b[2J"
-    assert printable(os.fsdecode(b"\xff")) == "\\udcff"
-
-
 def test_a_printed_path_keeps_its_bytes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     say(os.fsdecode(b"/mnt/vm\xff"))
     assert capfdbinary.readouterr().out == b"/mnt/vm\xff\n"
+
+
+def test_on_a_terminal_a_printed_path_cannot_move_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as seen, open(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        say(os.fsdecode(b"/mnt/vm\xff\n\x1b[2J"), "/mnt/ä")
+        assert seen.read(100) == "/mnt/vm\\xff\\n\\x1b[2J\r\n/mnt/ä\r\n".encode()
 
 
 def test_small_words() -> None:

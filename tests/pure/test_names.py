@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from datetime import datetime
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.base.errors import UsageError
-from rowfs.base.names import NAME_BYTES_MAX, check_name, default_snapshot_name
+from rowfs.base.names import NAME_BYTES_MAX, check_name, default_snapshot_name, printable
 
 NOW = datetime(2026, 11, 20, 14, 25, 1)
 
@@ -20,6 +21,13 @@ NOW = datetime(2026, 11, 20, 14, 25, 1)
 )
 def test_almost_anything_is_a_name(name: str) -> None:
     assert check_name(name) == name
+
+
+def test_names_cannot_move_the_cursor() -> None:
+    assert printable("vm1 ä") == "vm1 ä"
+    assert printable("a\n\x1b[2J") == "a\\n\\x1b[2J"
+    assert printable("\u202e\ud800") == "\\u202e\\ud800"
+    assert printable(os.fsdecode(b"\xff\x80")) == "\\xff\\x80"
 
 
 @pytest.mark.parametrize("name", ["a/b", "/", "a@b", "@", "a\0b", ".", "..", ".hidden", ".snapshots"])
