@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
 from rowfs.base.errors import CorruptionError, PoolError, UsageError
@@ -112,14 +112,33 @@ class Record:
     def unpack(cls, value: bytes | memoryview, **extra: Any) -> Self:
         """The record stored as `value`. Raises CorruptionError when it is none."""
         kind = cls.record_class()
-        try:
-            stored = json.loads(bytes(value))
-            known = {name: stored[name] for name in _field_types(kind) if name in stored}
-            for name, item in known.items():
+        stored = _stored(kind, value)
+        known = {name: stored[name] for name in _field_types(kind) if name in stored}
+        for name, item in known.items():
+            try:
                 _check_field(kind, name, item)
-            return cls(**known, **extra)
-        except (ValueError, TypeError, RecursionError, UsageError) as error:
-            raise CorruptionError(f"a {kind.__name__} cannot be read: {error}") from None
+            except (ValueError, UsageError) as error:
+                raise _damaged(kind, str(error)) from None
+        return cls(**known, **extra)
+
+
+def _damaged(kind: type[Record], why: str) -> CorruptionError:
+    what = kind.__name__.removesuffix("Record").lower()
+    return CorruptionError(f"the record of a {what} is damaged: {why}")
+
+
+def _stored(kind: type[Record], value: bytes | memoryview) -> dict[str, Any]:
+    """What is stored as `value`, with all fields that have no default. Raises CorruptionError."""
+    try:
+        stored = json.loads(bytes(value))
+    except (ValueError, RecursionError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise _damaged(kind, "its bytes are not a JSON object")
+    missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in stored]
+    if missing:
+        raise _damaged(kind, f"it has no {', '.join(missing)}")
+    return stored
 
 
 _known_types: dict[type[Record], dict[str, str]] = {}

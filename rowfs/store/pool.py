@@ -129,11 +129,14 @@ class Pool:
             stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
             self._journal = Journal(os.path.join(path, JOURNAL_FILE))
             stack.callback(self._journal.close)
-            self._map = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
-            stack.callback(self._map.close)
-            self.data = open_data(os.path.join(path, DATA_FILE), read_only)
-            stack.callback(self.data.close)
-            self._open_engine(cache_bytes)
+            try:
+                self._map = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
+                stack.callback(self._map.close)
+                self.data = open_data(os.path.join(path, DATA_FILE), read_only)
+                stack.callback(self.data.close)
+                self._open_engine(cache_bytes)
+            except CorruptionError as error:
+                raise CorruptionError(f"the pool is damaged ({error}): rowfs check {path} tells more") from None
             self._resources = stack.pop_all()
 
     def _open_engine(self, cache_bytes: int) -> None:

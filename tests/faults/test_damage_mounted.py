@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rowfs.store.pool import Pool
-from tests.faults.damage import DAMAGE
+from tests.faults.damage import DAMAGE, change_map
 from tests.mount.helpers import COMMAND, Mounted, read_direct, run, write_direct
 from tests.store.helpers import B, fill, put
 
@@ -52,6 +52,20 @@ def test_damage_under_a_mount(damaged: Mounted) -> None:
     assert "damaged" in damaged.refuses("snapshot", ":other@no")
     assert [disk["name"] for disk in damaged.call("list", figures=False)] == ["disk", "other"]
     assert read_direct(damaged.path("other"))[:B] == fill("e")
+
+
+def test_a_damaged_record_is_told_in_one_line_of_plain_words(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt")
+    mounted.mnt.mkdir()
+    mounted.cli("init", str(mounted.pool))
+    pool = Pool(str(mounted.pool))
+    pool.create_disk("disk", B)
+    pool.close()
+    change_map(mounted.pool, "disks", lambda key, value: value[:-1])
+    said = mounted.refuses("mount", str(mounted.pool), str(mounted.mnt))
+    why = "the record of a disk is damaged: its bytes are not a JSON object"
+    assert said == f"the pool is damaged ({why}): rowfs check {mounted.pool} tells more"
+    assert why in run(*COMMAND, "check", mounted.pool, codes=(1,)).stdout
 
 
 def test_a_map_that_lmdb_would_stumble_over_is_refused_in_one_line(tmp_path: Path) -> None:

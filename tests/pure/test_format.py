@@ -139,11 +139,20 @@ def test_what_an_older_rowfs_left_out_gets_its_default(record: Record, golden: s
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{", b"null", b"[]", b"7", b"{}", b'{"id": 1}', b"\xff\xfe", b'{"id":1,"parent":null,"fork":0}']
+    ("value", "why"),
+    [
+        *((value, "its bytes are not a JSON object") for value in (b"", b"{", b"null", b"[]", b"7", b"\xff\xfe")),
+        (b"[" * 100_000, "its bytes are not a JSON object"),
+        (b"{}", "it has no id, parent, fork, epoch"),
+        (b'{"id":1,"parent":null,"fork":0}', "it has no epoch"),
+        (b'{"id":0,"parent":null,"fork":0,"epoch":1}', "id is 0"),
+        (b'{"id":1,"parent":"x","fork":0,"epoch":1}', "parent is 'x'"),
+    ],
 )
-def test_what_is_no_record_is_corruption(value: bytes) -> None:
-    with pytest.raises(CorruptionError, match="BranchRecord"):
+def test_what_is_no_record_is_corruption(value: bytes, why: str) -> None:
+    with pytest.raises(CorruptionError) as caught:
         BranchRecord.unpack(value)
+    assert str(caught.value) == f"the record of a branch is damaged: {why}"
 
 
 def test_what_is_only_in_memory_is_not_stored() -> None:
