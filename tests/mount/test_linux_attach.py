@@ -12,6 +12,7 @@ import pytest
 from rowfs.base.errors import BusyError
 from rowfs.cli import loops
 from tests.mount.helpers import (
+    LABEL_BYTES,
     MIB,
     B,
     Mounted,
@@ -207,6 +208,24 @@ def test_partitions_are_scanned_for_where_the_kernel_can(mounted: Mounted) -> No
     mounted.cli("detach", ":vm")
     found = [f"{device}p1", f"{device}p2"]
     assert made["partitions"] in (found, [])  # a kernel without a parser finds none
+
+
+@pytest.mark.parametrize("command", ["rm", "mv"])
+def test_rm_and_mv_over_an_attached_disk_leave_the_device_what_it_was(mounted: Mounted, command: str) -> None:
+    path = a_disk(mounted)
+    device = mounted.cli("attach", ":vm").strip()
+    if command == "mv":
+        run("mv", a_disk(mounted, "other"), path)
+    else:
+        run("rm", path)
+        a_disk(mounted)
+        write_file(path, noise("other", MIB), sync=True)
+    write_direct(device, B, noise("device", B))
+    assert read_direct(device, 0, 2 * B) == noise("vm", MIB)[:B] + noise("device", B)
+    assert read_direct(path, 0, MIB) == noise("other", MIB)
+    assert mounted.disk("vm")["attached"] == []
+    detach(device)
+    assert mounted.used() == MIB + LABEL_BYTES
 
 
 def test_an_attached_disk_is_not_deleted_unless_forced(mounted: Mounted) -> None:
