@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from rowfs.base.errors import UsageError
+from rowfs.base.errors import RowfsError, UsageError
 from rowfs.base.names import check_name
 from rowfs.base.units import check_disk_size, format_size, parse_size
 from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
-from rowfs.cli.output import say, say_json
+from rowfs.cli.output import say, say_json, say_warning
 from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, DASHED_SIZES, SIZE, find_address, json_option
 from rowfs.cli.session import ask, list_disk
 
@@ -37,12 +37,13 @@ def create(address: Address, size: int, as_json: bool) -> None:
 @click.command(context_settings=DASHED_SIZES)
 @click.argument("address", type=ADDRESS, metavar="PATH/DISK")
 @click.argument("size", metavar="[+|-]SIZE")
+@click.option("--force", is_flag=True, help="Make the disk smaller although it is attached to a loop device.")
 @json_option
-def resize(address: Address, size: str, as_json: bool) -> None:
+def resize(address: Address, size: str, force: bool, as_json: bool) -> None:
     """Change the size of a disk.
 
     With + or - in front, SIZE is how much to add or take away. What lies past a smaller size is gone from the disk;
-    its snapshots keep their own size and what they hold.
+    its snapshots keep their own size and what they hold. Loop devices that the disk is attached to follow.
 
     \b
     Examples:
@@ -51,11 +52,23 @@ def resize(address: Address, size: str, as_json: bool) -> None:
     """
     disk = need_disk(address)
     size_bytes = check_disk_size(_new_size(address, disk, size))
-    resized = ask(address.mount, "resize", disk=disk, size_bytes=size_bytes)
+    resized = ask(address.mount, "resize", disk=disk, size_bytes=size_bytes, force=force or None)
+    for attached in resized["attached"]:
+        _update_device(attached["device"])
     if as_json:
         say_json(resized)
     else:
         say(f"{address.shown()}: resized to {format_size(resized['size_bytes'])}")
+
+
+def _update_device(device: str) -> None:
+    """Has a loop device take the new size of its file; where that is not allowed, says who can."""
+    from rowfs.cli.loops import update_size
+
+    try:
+        update_size(device)
+    except RowfsError as error:
+        say_warning(f"{device} keeps its old size until root runs losetup -c {device}: {error}")
 
 
 def _new_size(address: Address, disk: str, size: str) -> int:

@@ -17,7 +17,7 @@ from rowfs.cli.mounts import MOUNTINFO, mount_points
 
 CONTROL = "/dev/loop-control"
 SYS_BLOCK = "/sys/block"
-CLR_FD, CTL_GET_FREE, CONFIGURE = 0x4C01, 0x4C82, 0x4C0A  # linux/loop.h
+CLR_FD, SET_CAPACITY, CTL_GET_FREE, CONFIGURE = 0x4C01, 0x4C07, 0x4C82, 0x4C0A  # linux/loop.h
 READ_ONLY, PARTSCAN, DIRECT_IO = 1, 8, 16
 CONFIG = struct.Struct("=II5Q4I64s64s32s2Q8Q")  # struct loop_config: fd, block size, struct loop_info64, reserved
 ATTEMPTS = 64  # another program may take the free device that the kernel named
@@ -139,6 +139,16 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 def _free_device() -> str:
     with _opened(CONTROL, os.O_RDWR) as fd:
         return f"/dev/loop{fcntl.ioctl(fd, CTL_GET_FREE)}"
+
+
+def update_size(device: str) -> None:
+    """Have a loop device take the size that its file has now. Raises RowfsError where that is not allowed."""
+    try:
+        with _opened(device, os.O_RDONLY) as fd:
+            fcntl.ioctl(fd, SET_CAPACITY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # else it was detached meanwhile
+            raise RowfsError(f"{device}: {error.strerror}", error.errno) from None
 
 
 def detach(loop: Loop) -> None:

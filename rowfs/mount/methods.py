@@ -13,7 +13,7 @@ import rowfs
 from rowfs.base.errors import CorruptionError, NotFoundError
 from rowfs.base.format import FORMAT_VERSION
 from rowfs.base.names import SNAPSHOTS_DIR
-from rowfs.base.units import BLOCK_BYTES
+from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.mount import attributes, native
 from rowfs.mount.attributes import counted, disk_object, snapshot_object
 from rowfs.mount.chains import select
@@ -188,8 +188,10 @@ class Methods:
 
     async def resize(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Another size for a disk, through the kernel, which caches the old one."""
-        name, size = parameters(params, {"disk": "name", "size_bytes": "size"}, {})
+        name, size, force = parameters(params, {"disk": "name", "size_bytes": "size"}, {"force": "flag"})
         disk = self._catalog.disk(name)
+        if check_disk_size(size) < disk.size_bytes and not force:
+            await self._service.check_detached(disk, "shrink")
         await self._service.truncate(disk, size)
         await self._service.committer.commit()
         return (await self._shown(disk))[0]
@@ -258,7 +260,7 @@ class Methods:
             raise NotFoundError(f"the disk {name} is deleted already, only its snapshots are left")
         self._pool.check_writable()
         if with_disk and not dry_run and not force:
-            await self._service.check_detached(owner)
+            await self._service.check_detached(owner, "delete")
         freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
         if not dry_run:
             self._delete_now(owner, snapshots, with_disk)

@@ -252,13 +252,13 @@ class Service:
         await self.committer.commit()
         return kept
 
-    async def check_detached(self, disk: Disk) -> None:
-        """Raises BusyError when a disk is attached: whoever works on it would go on with what nobody sees any more."""
+    async def check_detached(self, disk: Disk, verb: str) -> None:
+        """Raises BusyError when a disk is attached: whoever works on it would go on with what is not there any more."""
         held_by = await trio.to_thread.run_sync(devices, self.mountpoint, disk.name) if disk.handles else []
         if held_by:
             raise BusyError(
                 f"the disk {disk.name} is attached as {', '.join(held_by)}: "
-                f"unmount and detach it, or delete it with --force"
+                f"unmount and detach it, or {verb} it with --force"
             )
 
     # Handles

@@ -12,6 +12,7 @@ import pytest
 from rowfs.base.errors import BusyError
 from rowfs.cli import loops
 from tests.mount.helpers import (
+    COMMAND,
     LABEL_BYTES,
     MIB,
     B,
@@ -208,6 +209,53 @@ def test_partitions_are_scanned_for_where_the_kernel_can(mounted: Mounted) -> No
     mounted.cli("detach", ":vm")
     found = [f"{device}p1", f"{device}p2"]
     assert made["partitions"] in (found, [])  # a kernel without a parser finds none
+
+
+def size_of(device: str) -> int:
+    return int(flag(device, "size")) * 512
+
+
+def test_a_resize_reaches_the_loop_devices(mounted: Mounted, tmp_path: Path) -> None:
+    a_disk(mounted)
+    device = mounted.cli("attach", ":vm").strip()
+    reading = mounted.cli("attach", "--read-only", ":vm").strip()
+    run("mkfs.ext4", "-q", device)
+    with mounted_device(device, tmp_path / "fs") as where:
+        assert mounted.cli("resize", ":vm", "+32M") == f"{mounted.path('vm')}: resized to 96M\n"
+        assert (size_of(device), size_of(reading)) == (96 * MIB, 96 * MIB)
+    run("e2fsck", "-fp", device)
+    run("resize2fs", device)
+    with mounted_device(device, tmp_path / "fs") as where:
+        (where / "file").write_bytes(noise("file", 70 * MIB))
+        run("sync", "-f", where)
+        assert mounted.disk("vm")["mapped_bytes"] > 70 * MIB
+
+
+def test_an_attached_disk_is_not_made_smaller_unless_forced(mounted: Mounted) -> None:
+    path = a_disk(mounted)
+    device = mounted.cli("attach", ":vm").strip()
+    said = mounted.refuses("resize", ":vm", "-1M")
+    assert f"attached as {device}: unmount and detach it, or shrink it with --force" in said
+    assert os.stat(path).st_size == size_of(device) == 64 * MIB
+    mounted.cli("resize", ":vm", "64M")
+    mounted.cli("resize", "--force", ":vm", "-1M")
+    assert os.stat(path).st_size == size_of(device) == 63 * MIB
+    detach(device)
+    mounted.cli("resize", ":vm", "-1M")
+
+
+def test_a_device_that_may_not_be_told_of_a_resize_is_named(mounted: Mounted) -> None:
+    need("setpriv")
+    a_disk(mounted)
+    device = mounted.cli("attach", ":vm").strip()
+    words = [*COMMAND, "resize", mounted.path("vm"), "96M"]
+    done = run("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *words)
+    assert done.stdout == f"{mounted.path('vm')}: resized to 96M\n"
+    assert done.stderr.startswith("rowfs: warning: ") and done.stderr.count("\n") == 1
+    assert f"until root runs losetup -c {device}" in done.stderr
+    assert size_of(device) == 64 * MIB
+    run("losetup", "-c", device)
+    assert size_of(device) == 96 * MIB
 
 
 @pytest.mark.parametrize("command", ["rm", "mv"])
