@@ -50,6 +50,8 @@ EPOCH_MAX = Epoch(0xFFFFFFFF)
 GROUP_PAGES = 512  # 1 GiB of a disk: one bitmap of CHANGES
 GROUP_BYTES = GROUP_PAGES // 8
 
+TEMPORARY = "temporary"  # the kind of a snapshot that goes when whoever took it does, or when the pool is next opened
+
 # What the fields of records may be, where it is less than 64 bits.
 INT64 = (-(1 << 63), (1 << 63) - 1)
 ID, NUMBER = (1, (1 << 32) - 1), (0, (1 << 32) - 1)
@@ -210,7 +212,7 @@ class SnapshotRecord(Record):
     mode: int = 0o444
     uid: int = 0
     gid: int = 0
-    kind: str = "user"  # or "rollback": what the disk was before its last rollback
+    kind: str = "user"  # or "rollback": what the disk was before its last rollback; or TEMPORARY
     consistency: str = "crash"  # or "frozen"
     description: str = ""
     referenced_blocks: int = 0  # what it maps

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -17,12 +17,13 @@ from rowfs.base.errors import ExistsError, NotFoundError, RowfsError, StorageErr
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
+from rowfs.cli.client import Client
 from rowfs.cli.mounts import Mount
-from rowfs.cli.output import say, say_json
+from rowfs.cli.output import say, say_json, say_warning
 from rowfs.cli.params import ADDRESS, FILE, json_option
 from rowfs.cli.progress import Progress
 from rowfs.cli.session import ask
-from rowfs.cli.signals import ended_in_order, interrupts_later
+from rowfs.cli.signals import ended_in_order
 from rowfs.cli.sparse import copy_sparse, stream_out
 
 STDOUT = "-"
@@ -104,22 +105,22 @@ def _exported_snapshot(address: Address) -> Iterator[tuple[str, str]]:
         return
     disk = need_disk(address)
     name = f"export-{secrets.token_hex(4)}"
-    with ExitStack() as afterwards:
-        with interrupts_later():  # else it might be taken after all, and nobody would know
-            ask(address.mount, "snapshot", disk=disk, snapshot=name, description="rowfs export is reading it")
-            afterwards.callback(_delete_temporary, address.mount, disk, name)
-        yield disk, name
+    with Client(address.mount.pool) as client:  # when it ends, the daemon deletes the snapshot, whatever became of us
+        wanted = {"disk": disk, "snapshot": name, "description": "rowfs export is reading it", "temporary": True}
+        client.call("snapshot", wanted)
+        try:
+            yield disk, name
+        finally:
+            _delete_temporary(client, Address("", address.mount, disk, name))
 
 
-def _delete_temporary(mount: Mount, disk: str, name: str) -> None:
-    """Deletes the export's own snapshot. Says so when that fails: it is the user's to delete then."""
+def _delete_temporary(client: Client, address: Address) -> None:
+    """Deletes the export's own snapshot, so that it is gone when we are."""
     try:
-        with interrupts_later():
-            ask(mount, "delete", disk=disk, snapshots=[name])
+        client.call("delete", {"disk": address.disk, "snapshots": [address.snapshot]})
     except RowfsError as error:
         if error.errno != errno.ENOENT:  # somebody was faster
-            left = Address("", mount, disk, name).shown()
-            click.echo(f"rowfs: {left} is left over, delete it: {error}", err=True)
+            say_warning(f"{address.shown()} stays until the pool is mounted again: {error}")
 
 
 def _find_source(mount: Mount, disk: str, snapshot: str) -> Source:

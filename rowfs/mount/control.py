@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import os
@@ -29,12 +30,16 @@ class BadParams(UsageError):
     """Raised when a method is called with parameters that it does not have."""
 
 
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
 class Caller:
     """Who asked, and the way back to them while the request runs."""
 
-    def __init__(self, uid: int, gid: int, send: Callable[[dict[str, Any]], Awaitable[None]], request: Any) -> None:
+    def __init__(self, uid: int, gid: int, send: Send, request: Any, afterwards: contextlib.AsyncExitStack) -> None:
         self.uid = uid
         self.gid = gid
+        self.afterwards = afterwards  # what is done when the connection has ended, in whatever way; it may not fail
         self._send = send
         self._request = request
 
@@ -127,12 +132,14 @@ class Server:
                 _error(None, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon", "EACCES")
             )
             return
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with trio.open_nursery() as nursery:
-                async for line in _lines(stream):
-                    nursery.start_soon(self._answer, line, uid, gid, send)
+        async with contextlib.AsyncExitStack() as afterwards:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                async with trio.open_nursery() as nursery:
+                    async for line in _lines(stream):
+                        caller = functools.partial(Caller, uid, gid, send, afterwards=afterwards)
+                        nursery.start_soon(self._answer, line, caller, send)
 
-    async def _answer(self, line: bytes, uid: int, gid: int, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    async def _answer(self, line: bytes, caller: Callable[[Any], Caller], send: Send) -> None:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
@@ -144,7 +151,7 @@ class Server:
             return
         self._answering += 1
         try:
-            answer = await self._call(request, number, Caller(uid, gid, send, number))
+            answer = await self._call(request, number, caller(number))
             if "id" in request:  # else a notification: nobody waits for an answer
                 await send(answer)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -10,8 +11,8 @@ from typing import Any, TypeVar
 import trio
 
 import rowfs
-from rowfs.base.errors import CorruptionError, NotFoundError
-from rowfs.base.format import FORMAT_VERSION
+from rowfs.base.errors import CorruptionError, NotFoundError, RowfsError
+from rowfs.base.format import FORMAT_VERSION, TEMPORARY
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.mount import attributes, native
@@ -23,6 +24,8 @@ from rowfs.mount.holders import Attachment, attachments
 from rowfs.mount.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
+
+log = logging.getLogger(__name__)
 
 PART_ITEMS = 1000  # of a long result, in one notification
 WARN_USED = 0.85
@@ -211,14 +214,33 @@ class Methods:
 
     async def snapshot(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A snapshot of a disk in use."""
-        disk, name, description, freeze, limit_s = parameters(
+        disk, name, description, freeze, limit_s, temporary = parameters(
             params,
             {"disk": "name"},
-            {"snapshot": "name", "description": "name", "freeze": "flag", "freeze_timeout_s": "seconds"},
+            {
+                "snapshot": "name",
+                "description": "name",
+                "freeze": "flag",
+                "freeze_timeout_s": "seconds",
+                "temporary": "flag",
+            },
         )
         freeze_s = check_limit(LIMIT_S if limit_s is None else limit_s) if freeze else None
-        taken = await self._service.snapshot(self._catalog.disk(disk), name, description or "", freeze_s)
+        kind = TEMPORARY if temporary else "user"
+        taken = await self._service.snapshot(self._catalog.disk(disk), name, description or "", freeze_s, kind)
+        if temporary:
+            caller.afterwards.push_async_callback(self._drop, taken)
         return {"disk": taken.owner.name, **snapshot_object(taken, 0)}
+
+    async def _drop(self, snapshot: Snapshot) -> None:
+        """Delete a temporary snapshot, unless somebody has. If that cannot be, the next opening of the pool does."""
+        if snapshot.deleted:
+            return
+        try:
+            self._pool.delete_snapshot(snapshot)
+            await self._service.committer.commit()
+        except RowfsError as error:
+            log.warning("the temporary snapshot %s of %s stays for now: %s", snapshot.name, snapshot.owner.name, error)
 
     async def rollback(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A disk becomes what its snapshot holds."""

@@ -195,7 +195,12 @@ class Service:
     # Snapshots
 
     async def snapshot(
-        self, disk: Disk, name: str | None, description: str = "", freeze_s: float | None = None
+        self,
+        disk: Disk,
+        name: str | None,
+        description: str = "",
+        freeze_s: float | None = None,
+        kind: str = "user",
     ) -> Snapshot:
         """A durable snapshot that holds everything written before it was asked for.
 
@@ -204,17 +209,19 @@ class Service:
         """
         self.pool.check_snapshot(disk, name)
         if freeze_s is None:
-            snapshot = await self._snapshot(disk, name, description, "crash")
+            snapshot = await self._snapshot(disk, name, description, "crash", kind)
         else:
-            snapshot = await self._frozen_snapshot(disk, name, description, freeze_s)
+            snapshot = await self._frozen_snapshot(disk, name, description, freeze_s, kind)
         await self.committer.commit()
         return snapshot
 
-    async def _snapshot(self, disk: Disk, name: str | None, description: str, consistency: str) -> Snapshot:
+    async def _snapshot(self, disk: Disk, name: str | None, description: str, consistency: str, kind: str) -> Snapshot:
         await self.cache.flush(disk)
-        return self.pool.snapshot(disk, name, description=description, consistency=consistency)
+        return self.pool.snapshot(disk, name, description=description, consistency=consistency, kind=kind)
 
-    async def _frozen_snapshot(self, disk: Disk, name: str | None, description: str, limit_s: float) -> Snapshot:
+    async def _frozen_snapshot(
+        self, disk: Disk, name: str | None, description: str, limit_s: float, kind: str
+    ) -> Snapshot:
         systems = await trio.to_thread.run_sync(file_systems, self.mountpoint, disk.name)
         if not systems:
             raise RowfsError(
@@ -223,7 +230,7 @@ class Service:
         snapshot = None
         try:
             async with self.freezes.frozen(systems, limit_s):
-                snapshot = await self._snapshot(disk, name, description, "frozen")
+                snapshot = await self._snapshot(disk, name, description, "frozen", kind)
         except RowfsError:
             if snapshot is not None and not snapshot.deleted:  # not frozen to the end: it is not what it says
                 self.pool.delete_snapshot(snapshot)

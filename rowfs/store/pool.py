@@ -27,6 +27,7 @@ from rowfs.base.format import (
     META,
     POOL_KEY,
     SPACE,
+    TEMPORARY,
     PoolRecord,
 )
 from rowfs.base.names import BEFORE_ROLLBACK, check_name, default_snapshot_name
@@ -162,6 +163,9 @@ class Pool:
             self.catalog.pool.clean = False
             self.catalog.touch_pool()
             self.reclaimer.drop_unnamed()
+            for snapshot in list(self.catalog.snapshots.values()):
+                if snapshot.kind == TEMPORARY:  # the daemon that should have deleted it was killed
+                    self.delete_snapshot(snapshot)
 
     def _check_length(self) -> None:
         # What was cut off would read as other data once something is written behind it.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.mount.helpers import (
+    COMMAND,
     LABEL_BYTES,
     MIB,
     B,
@@ -25,6 +28,43 @@ from tests.mount.helpers import (
     write_direct,
     write_file,
 )
+
+
+def test_the_snapshot_of_an_export_that_is_killed_goes(mounted: Mounted) -> None:
+    mounted.cli("create", ":vm", "16M")
+    write_file(mounted.path("vm"), noise("vm", 16 * MIB), sync=True)
+    mounted.cli("snapshot", ":vm@s")
+    with exporting(mounted) as export:
+        export.kill()
+        until(lambda: snapshots(mounted) == ["s"], "the export's snapshot to go")
+    assert mounted.used() == 16 * MIB + LABEL_BYTES
+
+
+def test_the_snapshot_of_an_export_goes_with_the_next_mount_when_the_daemon_is_killed(mounted: Mounted) -> None:
+    mounted.cli("create", ":vm", "16M")
+    write_file(mounted.path("vm"), noise("vm", 16 * MIB), sync=True)
+    with exporting(mounted) as export:
+        mounted.kill()
+        assert export.communicate()[1].count(b"\n") <= 2
+    assert export.returncode == 1
+    mounted.mount()
+    assert snapshots(mounted) == []
+
+
+@contextlib.contextmanager
+def exporting(mounted: Mounted) -> Iterator[subprocess.Popen[bytes]]:
+    """An export of the disk vm to somebody who does not read on, under way."""
+    with subprocess.Popen(
+        [*COMMAND, "export", mounted.path("vm"), "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as export:
+        assert export.stdout is not None and export.stdout.read(B) == noise("vm", 16 * MIB)[:B]
+        assert [kind for item in mounted.disk("vm")["snapshots"] if (kind := item["kind"]) != "user"] == ["temporary"]
+        yield export
+
+
+def snapshots(mounted: Mounted) -> list[str]:
+    return [item["name"] for item in mounted.disk("vm")["snapshots"]]
+
 
 WAYS: dict[str, Callable[[Mounted, str], object]] = {
     "cli": lambda mounted, name: mounted.cli("snapshot", f":vm@{name}"),

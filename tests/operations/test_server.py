@@ -202,6 +202,36 @@ async def test_a_client_that_hangs_up_breaks_nothing(fs: Fs) -> None:
         assert (await connection.ask("info"))["result"]["disks"] == 1
 
 
+async def test_a_temporary_snapshot_goes_with_the_connection(fs: Fs) -> None:
+    await fs.disk("vm", 2, "one", "two")
+    chain = fs.pool.catalog.disk("vm").chain
+    async with served(fs) as connection:
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            client = Connection(other)
+            for name in ("a", "b"):
+                taken = await client.ask("snapshot", disk="vm", snapshot=name, temporary=True)
+                assert taken["result"]["kind"] == "temporary"
+            await client.ask("snapshot", disk="vm", snapshot="kept", temporary=False)
+            await client.ask("delete", disk="vm", snapshots=["a"])
+            await client.ask("snapshot", disk="vm", snapshot="a")
+            await client.send(b'{"id": 1, "method": "snapshot", "params": {"disk": "vm", "temporary": true}}')
+        await until(lambda: list(chain) == ["kept", "a"], "the temporary ones to go")
+        assert (await connection.ask("info"))["result"]["snapshots"] == 2
+    fs.after_a_crash()
+
+
+async def test_a_temporary_snapshot_that_cannot_go_is_one_line_in_the_log(fs: Fs, log: Log) -> None:
+    await fs.disk("vm", 1, "one")
+    async with served(fs) as connection:
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            await Connection(other).ask("snapshot", disk="vm", snapshot="s", temporary=True)
+            fs.pool.versions.damaged("a test says so")
+            assert "a test says so" in log.take()
+        await until(lambda: log.lines, "the line")
+        assert log.take().startswith("the temporary snapshot s of vm stays for now: the pool is read-only")
+        assert (await connection.ask("info"))["result"]["snapshots"] == 1
+
+
 async def test_a_line_without_end_is_not_collected_for_ever(fs: Fs) -> None:
     async with served(fs) as connection:
         async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:

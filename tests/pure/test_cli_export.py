@@ -8,15 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rowfs.base.errors import BusyError, NotFoundError, RowfsError, no_snapshot
-from rowfs.cli.signals import ended_in_order, interrupts_later
+from rowfs.cli.signals import ended_in_order
 from rowfs.cli.sparse import COPY_BYTES, copy_sparse, stream_out
 from tests.pure.test_cli_fakes import Notify, World, snapshot
 
@@ -136,7 +135,7 @@ def test_a_snapshot_is_exported(world: Exporting) -> None:
 def test_a_disk_is_exported_through_a_snapshot_that_goes(world: Exporting) -> None:
     assert world.run("export", world.mount / "vm1", "vm1.img")[0] == 0
     (_, taken), (_, read), (_, deleted) = world.asked()
-    assert taken["snapshot"].startswith("export-")
+    assert taken["snapshot"].startswith("export-") and taken["temporary"] is True
     assert taken["snapshot"] == read["snapshot"] == deleted["snapshots"][0]
     assert world.snapshots() == ["a"]
     assert Path("vm1.img").read_bytes() == content()
@@ -205,23 +204,6 @@ def test_ctrl_c_leaves_nothing(world: Exporting, monkeypatch: pytest.MonkeyPatch
     assert (os.listdir(), world.snapshots()) == ([], ["a"])
 
 
-def test_ctrl_c_while_the_snapshot_is_taken_waits_for_it(world: Exporting) -> None:
-    def take(params: dict[str, Any], notify: Notify) -> dict[str, Any]:
-        signal.pthread_kill(main_thread(), signal.SIGINT)
-        return world.take(params, notify)
-
-    world.answer(snapshot=take)
-    assert world.run("export", world.mount / "vm1", "vm1.img")[0] == 130
-    assert [method for method, _ in world.asked()] == ["snapshot", "delete"]
-    assert (os.listdir(), world.snapshots()) == ([], ["a"])
-
-
-def main_thread() -> int:
-    ident = threading.main_thread().ident
-    assert ident is not None
-    return ident
-
-
 def test_a_snapshot_that_was_not_taken_is_not_missed(world: Exporting) -> None:
     def missing(params: dict[str, Any], notify: Notify) -> None:
         raise NotFoundError("there is no disk 'vm1'")
@@ -231,15 +213,15 @@ def test_a_snapshot_that_was_not_taken_is_not_missed(world: Exporting) -> None:
     assert [method for method, _ in world.asked()] == ["snapshot"]
 
 
-def test_a_snapshot_that_cannot_go_is_told(world: Exporting) -> None:
+def test_a_snapshot_that_cannot_go_now_is_told(world: Exporting) -> None:
     def busy(params: dict[str, Any], notify: Notify) -> None:
         raise BusyError("it is open")
 
     world.answer(delete=busy)
     code, out, err = world.run("export", world.mount / "vm1", "vm1.img")
     assert (code, out) == (0, "vm1.img: 3.0M, of it 1.0M data\n")
-    assert err.startswith(f"rowfs: {world.mount}/vm1@export-")
-    assert err.endswith(" is left over, delete it: it is open\n")
+    assert err.startswith(f"rowfs: warning: {world.mount}/vm1@export-")
+    assert err.endswith(" stays until the pool is mounted again: it is open\n")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -250,24 +232,6 @@ def test_a_signal_ends_the_block_in_order(name: str) -> None:
         signal.raise_signal(number)
     assert caught.value.code == 128 + number
     assert signal.getsignal(number) is before
-
-
-def test_an_interrupt_waits_but_only_once() -> None:
-    steps: list[str] = []
-
-    def twice(finish: Callable[[], None]) -> None:
-        with interrupts_later():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("still here")
-            finish()
-
-    with pytest.raises(KeyboardInterrupt):
-        twice(lambda: steps.append("done"))
-    with pytest.raises(KeyboardInterrupt):
-        twice(lambda: signal.raise_signal(signal.SIGINT))
-    assert steps == ["still here", "done", "still here"]
-    with interrupts_later():
-        steps.clear()
 
 
 def test_stdout_gets_everything(world: Exporting, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rowfs.base.errors import NotFoundError
+from rowfs.base.format import TEMPORARY
 from rowfs.store.pool import Pool
 from tests.store.helpers import SIZE, Home, get, put, snapshot_of
 
@@ -22,6 +23,22 @@ def test_a_deleted_disk_keeps_its_snapshots(home: Home, pool: Pool) -> None:
     pool.reclaim()
     assert get(pool, snapshot_of(pool, "d", "s")) == ["a"]
     assert pool.space.allocated_blocks == 2
+
+
+def test_a_temporary_snapshot_is_deleted_when_the_pool_is_opened(home: Home, pool: Pool) -> None:
+    disk = pool.create_disk("d", SIZE)
+    put(pool, disk, 0, "a")
+    pool.snapshot(disk, "t", kind=TEMPORARY)
+    pool.snapshot(disk, "s")
+    put(pool, disk, 0, "b")
+    pool.commit()
+    home.abandon()
+    pool = home.open(read_only=True)
+    assert list(pool.catalog.disk("d").chain) == ["t", "s"]
+    pool = home.reopen()
+    assert list(pool.catalog.disk("d").chain) == ["s"]
+    pool.reclaim()
+    assert get(pool, snapshot_of(pool, "d", "s")) == ["a"]
 
 
 def test_a_disk_made_anew_gets_its_chain_back_and_is_another_file(home: Home, pool: Pool) -> None:
