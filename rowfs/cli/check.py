@@ -8,6 +8,7 @@ import click
 
 from rowfs.base.errors import PoolError
 from rowfs.base.names import printable
+from rowfs.cli.mounts import absolute
 from rowfs.cli.output import count, say, say_json
 from rowfs.cli.params import DIRECTORY, json_option
 from rowfs.cli.progress import Progress
@@ -33,7 +34,7 @@ def check(pool: str, repair: bool, as_json: bool) -> int:
     """
     from rowfs.store.check import check_pool  # here: it brings lmdb and numpy along, which no other command needs
 
-    path = os.path.abspath(pool)
+    path = os.path.normpath(absolute(pool))
     try:
         with Progress() as progress:
             findings, mended = check_pool(path, lambda done, total: progress(done, total, "checking"), repair)

@@ -13,13 +13,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from rowfs.base.errors import ExistsError, NotFoundError, RowfsError, StorageError, UsageError
+from rowfs.base.errors import ExistsError, NotFoundError, ReadOnlyError, RowfsError, StorageError, UsageError
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
 from rowfs.cli.client import Client
-from rowfs.cli.mounts import Mount
-from rowfs.cli.output import say, say_json, say_warning
+from rowfs.cli.mounts import Mount, absolute
+from rowfs.cli.output import printing, say, say_json, say_warning
 from rowfs.cli.params import ADDRESS, FILE, json_option
 from rowfs.cli.progress import Progress
 from rowfs.cli.session import ask
@@ -53,7 +53,7 @@ def export(address: Address, file: str, force: bool, as_json: bool) -> None:
         if file == STDOUT:
             _write_stdout(source)
         else:
-            _write_file(source, os.path.realpath(file))
+            _write_file(source, os.path.realpath(absolute(file)))
     if as_json:
         say_json({"file": file, "size_bytes": source.size_bytes, "mapped_bytes": source.mapped_bytes})
     elif file != STDOUT:
@@ -82,10 +82,12 @@ def _check_target(file: str, force: bool, as_json: bool) -> None:
     if file == STDOUT:
         if as_json:
             raise UsageError("--json and a FILE of - both want stdout: leave one out")
+        if sys.stdout is None:  # as it is when we were started with it closed
+            raise UsageError("a FILE of - wants stdout, which is closed: redirect it, or name a FILE")
         if sys.stdout.isatty():
             raise UsageError("a disk image is nothing for a terminal: redirect stdout, or name a FILE")
         return
-    directory = os.path.dirname(os.path.realpath(file))
+    directory = os.path.dirname(os.path.realpath(absolute(file)))
     if not os.path.isdir(directory):
         raise NotFoundError(f"{directory} is no directory: make it, or name a FILE elsewhere")
     if os.path.isdir(file):
@@ -107,11 +109,20 @@ def _exported_snapshot(address: Address) -> Iterator[tuple[str, str]]:
     name = f"export-{secrets.token_hex(4)}"
     with Client(address.mount.pool) as client:  # when it ends, the daemon deletes the snapshot, whatever became of us
         wanted = {"disk": disk, "snapshot": name, "description": "rowfs export is reading it", "temporary": True}
-        client.call("snapshot", wanted)
+        _take_temporary(client, wanted)
         try:
             yield disk, name
         finally:
             _delete_temporary(client, Address("", address.mount, disk, name))
+
+
+def _take_temporary(client: Client, wanted: dict[str, Any]) -> None:
+    try:
+        client.call("snapshot", wanted)
+    except RowfsError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise ReadOnlyError(f"{error}, and a disk is exported through a new snapshot: export one it has") from None
 
 
 def _delete_temporary(client: Client, address: Address) -> None:
@@ -144,7 +155,7 @@ class CopyProgress:
 
 
 def _write_stdout(source: Source) -> None:
-    with source.open() as file, Progress() as shown:
+    with source.open() as file, Progress() as shown, printing():
         stream_out(file, source.extents, sys.stdout.buffer, source.size_bytes, CopyProgress(source, shown))
 
 

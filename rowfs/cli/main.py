@@ -127,7 +127,7 @@ def _complain(message: str, code: int) -> int:
 def _usage_line(error: click.UsageError) -> str:
     """Click's message and where to read more, on one line."""
     where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-    return error.format_message().rstrip(".") + where
+    return " ".join(error.format_message().split()).rstrip(".") + where
 
 
 def _os_error_line(error: OSError) -> str:

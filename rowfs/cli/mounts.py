@@ -64,7 +64,7 @@ def resolve_path(path: str, mounts: Collection[Mount], readlink: Callable[[str],
 
     It need not exist. Raises OSError (ELOOP) when its symlinks lead in circles.
     """
-    waiting = _components(path if path.startswith("/") else f"{_here()}/{path}")
+    waiting = _components(absolute(path))
     resolved = "/"
     links = 0
     while waiting:
@@ -83,10 +83,12 @@ def resolve_path(path: str, mounts: Collection[Mount], readlink: Callable[[str],
     return resolved
 
 
-def _here() -> str:
-    """The current directory. Raises OSError, with words that say so, when it was removed."""
+def absolute(path: str) -> str:
+    """`path`, from the root on. Raises OSError, with words that say so, when the current directory was removed."""
+    if path.startswith("/"):
+        return path
     try:
-        return os.getcwd()
+        return f"{os.getcwd()}/{path}"
     except OSError as error:
         raise OSError(error.errno, error.strerror, "the current directory") from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -18,10 +19,22 @@ NOTHING = "-"
 GAP = "  "
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """For what writes to stdout: an error names it. A reader that left (BrokenPipeError) is not one to tell of."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from error
+
+
 def say(*lines: str) -> None:
     """Prints `lines`. Names keep their bytes, so that a printed path can be used; a terminal gets them `printable`."""
     shown = map(printable, lines) if sys.stdout is not None and sys.stdout.isatty() else lines
-    click.echo(os.fsencode("\n".join(shown)))
+    with printing():
+        click.echo(os.fsencode("\n".join(shown)))
 
 
 def say_warning(line: str) -> None:
@@ -31,7 +44,8 @@ def say_warning(line: str) -> None:
 
 def say_json(document: Any) -> None:
     """Prints `document` on one line, in ASCII: whatever the locale and the names."""
-    click.echo(json.dumps(document, separators=(",", ":")))
+    with printing():
+        click.echo(json.dumps(document, separators=(",", ":")))
 
 
 def size_or_nothing(size_bytes: int | None) -> str:

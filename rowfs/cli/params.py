@@ -41,6 +41,13 @@ def only_mount() -> Address:
     return Address(mount.mountpoint, mount)
 
 
+def _not_empty(kind: click.ParamType[Any], value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    """`value`, a path; nothing, as an unset variable of the shell gives it, is not the current directory."""
+    if not value:
+        kind.fail("a path cannot be empty", param, ctx)
+    return str(value)
+
+
 class AddressType(click.ParamType[Address]):
     """A path on a rowfs mount."""
 
@@ -48,7 +55,7 @@ class AddressType(click.ParamType[Address]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
         """The address that the path `value` is."""
-        return value if isinstance(value, Address) else find_address(value)
+        return value if isinstance(value, Address) else find_address(_not_empty(self, value, param, ctx))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Disks, and their snapshots behind an @."""
@@ -61,10 +68,8 @@ class AddressTextType(click.ParamType[str]):
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """`value` as it is; nothing, as an unset variable of the shell gives it, is not the current directory."""
-        if not value:
-            self.fail("a path cannot be empty", param, ctx)
-        return str(value)
+        """`value` as it is."""
+        return _not_empty(self, value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Disks, and their snapshots behind an @."""
@@ -81,7 +86,7 @@ class PlainPathType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """`value` as it is."""
-        return str(value)
+        return _not_empty(self, value, param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """What the shell knows itself."""

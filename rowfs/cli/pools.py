@@ -6,6 +6,7 @@ import os
 
 import click
 
+from rowfs.cli.mounts import absolute
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import DIRECTORY, SIZE, json_option
 
@@ -26,7 +27,7 @@ def init(pool: str, capacity: int | None, as_json: bool) -> None:
     """
     from rowfs.store.pool import init_pool  # here: it brings lmdb and numpy along, which no other command needs
 
-    path = os.path.abspath(pool)
+    path = os.path.normpath(absolute(pool))
     init_pool(path, capacity)
     if as_json:
         say_json({"pool": path, "capacity_bytes": capacity})

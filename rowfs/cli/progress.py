@@ -17,8 +17,8 @@ class Progress:
     """Called with what is done, of how much, and what that is. Work that never reports shows nothing."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._shown = self._stream.isatty()
+        self._stream: TextIO | None = stream or sys.stderr  # None: we were started with it closed
+        self._shown = self._stream is not None and self._stream.isatty()
         self._bar: ProgressBar[int] | None = None
 
     def __enter__(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from string import Formatter
 from typing import Any
 
 import click
@@ -14,6 +16,7 @@ from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, json_option
 from rowfs.cli.session import ask
 
 CLONES_MAX = 10_000
+_WIDE = re.compile(r"\d{4}")  # numbers of that width would take memory before they are no names
 
 
 @click.command()
@@ -130,6 +133,8 @@ def _numbered(pattern: str | None, number: int | None) -> list[str]:
     if pattern is None or number is None:
         raise UsageError("--count and --name belong together, as in --count 50 --name 'vm-{:02}'")
     try:
+        if any(_WIDE.search(spec or "") for _, _, spec, _ in Formatter().parse(pattern)):
+            raise ValueError("no name is that long")
         names = [pattern.format(index) for index in range(1, number + 1)]
     except (LookupError, ValueError, AttributeError) as error:
         raise UsageError(f"{pattern!r} is no pattern: {{}} stands for the number, as in 'vm-{{:02}}'") from error

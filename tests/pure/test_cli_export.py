@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rowfs.base.errors import BusyError, NotFoundError, RowfsError, no_snapshot
+from rowfs.base.errors import BusyError, NotFoundError, ReadOnlyError, RowfsError, no_snapshot
 from rowfs.cli.signals import ended_in_order
 from rowfs.cli.sparse import COPY_BYTES, copy_sparse, stream_out
 from tests.pure.test_cli_fakes import Notify, World, snapshot
@@ -172,6 +172,12 @@ def test_a_target_that_cannot_be_is_refused_first(
     assert (found, message in err, world.asked()) == (code, True, [])
 
 
+def test_a_closed_stdout_is_told(world: Exporting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # as Python has it then
+    code, _, err = world.run("export", world.mount / "vm1", "-")
+    assert (code, "wants stdout, which is closed" in err, world.asked()) == (2, True, [])
+
+
 def test_a_failed_export_leaves_nothing(world: Exporting) -> None:
     def cut_short(params: dict[str, Any], notify: Notify) -> dict[str, Any]:
         notify("part", items=[[0, 4096], [SIZE, 4096]])
@@ -211,6 +217,16 @@ def test_a_snapshot_that_was_not_taken_is_not_missed(world: Exporting) -> None:
     world.answer(snapshot=missing)
     assert world.run("export", world.mount / "vm1", "x") == (1, "", "rowfs: there is no disk 'vm1'\n")
     assert [method for method, _ in world.asked()] == ["snapshot"]
+
+
+def test_on_a_read_only_mount_only_snapshots_are_exported(world: Exporting) -> None:
+    def refuse(params: dict[str, Any], notify: Notify) -> None:
+        raise ReadOnlyError("the pool is mounted read-only")
+
+    world.answer(snapshot=refuse)
+    code, _, err = world.run("export", world.mount / "vm1", "x")
+    assert (code, "the pool is mounted read-only" in err, "export one it has" in err) == (1, True, True)
+    assert world.run("export", world.mount / "vm1@a", "x")[0] == 0
 
 
 def test_a_snapshot_that_cannot_go_now_is_told(world: Exporting) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,11 +56,18 @@ def test_the_group_lists_its_verbs_in_order(world: World) -> None:
         (["clone", "MNT/vm1@a", "--count", "3"], "--count and --name belong together"),
         (["clone", "MNT/vm1@a", "--count", "3", "--name", "x"], "makes the same name again"),
         (["clone", "MNT/vm1@a", "--count", "3", "--name", "{x}"], "is no pattern"),
+        (["clone", "MNT/vm1@a", "--count", "3", "--name", "{:99999999999d}"], "is no pattern"),
+        (["clone", "MNT/vm1@a", "--count", "3", "--name", "{:999d}"], "at most 255 bytes"),
         (["rename", "MNT/vm1", "@b"], "cannot be a disk name"),
         (["rename", "MNT/vm1@a", "MNT/vm2@b"], "a snapshot stays with its disk 'vm1'"),
         (["diff", "MNT/vm1@a", "MNT/vm2@b"], "both have to be of one disk"),
         (["delete", "MNT/vm1", "--snapshots", "maybe"], "Invalid value for '--snapshots'"),
         (["completion", "tcsh"], "Invalid value"),
+        (["completion"], "Choose from: bash, zsh, fish (see"),
+        *(([verb, "", "1G"], "a path cannot be empty") for verb in ("create", "resize", "rename", "clone", "export")),
+        *(([verb, ""], "a path cannot be empty") for verb in ("init", "check", "umount", "list", "snapshot", "delete")),
+        *((["mount", *places], "a path cannot be empty") for places in (["", "MNT"], ["MNT", ""])),
+        (["export", "MNT/vm1", ""], "a path cannot be empty"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(world: World, arguments: list[str], message: str) -> None:
@@ -83,6 +91,17 @@ def test_a_path_that_is_on_no_mount_fails(world: World, tmp_path: Path) -> None:
     code, _, err = world.run("create", tmp_path / "vm1", "1G")
     assert code == 1
     assert err == f"rowfs: '{tmp_path}/vm1' is not on a rowfs mount: name a path on {world.mount}\n"
+
+
+@pytest.mark.parametrize("arguments", [["init", "x"], ["check", "x"], ["list", "x"], ["export", "MNT/vm1", "x"]])
+def test_a_current_directory_that_was_removed_is_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = world.run(*(argument.replace("MNT", str(world.mount)) for argument in arguments))
+    assert (code, err) == (1, "rowfs: the current directory: No such file or directory\n")
 
 
 def test_a_fault_of_our_own_is_one_line_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +129,17 @@ def test_a_reader_that_leaves_is_no_news() -> None:
     with child.stderr:
         assert child.stderr.read() == b""
     assert child.wait() == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_stdout_is_told(world: World, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    world.answer(list=[])
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        assert world.run("list", *options)[::2] == (1, "rowfs: stdout: No space left on device\n")
+        patch.undo()
+        with contextlib.suppress(OSError):  # it tries again
+            full.close()
 
 
 def test_start_up_imports_nothing_heavy() -> None:

@@ -92,6 +92,12 @@ def test_progress_is_shown_on_a_terminal() -> None:
     assert "100%" in terminal.getvalue()
 
 
+def test_progress_needs_no_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it when it was started with it closed
+    with Progress() as progress:
+        progress(5, 10, "reclaiming")
+
+
 def test_progress_is_silent_elsewhere_and_when_nothing_happens() -> None:
     stream, terminal = io.StringIO(), Terminal()
     with Progress(stream) as progress, Progress(terminal):

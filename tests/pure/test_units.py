@@ -39,7 +39,27 @@ def test_a_size_is_read_in_powers_of_1024(text: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "G", "-1", "+1", "1X", "1 2", "0x10", "1e3", "1..5G", ".5G", "5.", "1KK", "1iB", "1,5G", "nan", "inf"],
+    [
+        "",
+        " ",
+        "G",
+        "-1",
+        "+1",
+        "1X",
+        "1 2",
+        "0x10",
+        "1e3",
+        "1..5G",
+        ".5G",
+        "5.",
+        "1KK",
+        "1iB",
+        "1,5G",
+        "nan",
+        "inf",
+        "١٢",
+        "1\u212a",
+    ],
 )
 def test_what_is_no_size_is_refused_with_the_text(text: str) -> None:
     with pytest.raises(UsageError) as caught:
