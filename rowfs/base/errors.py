@@ -5,6 +5,7 @@ A message is one line that says what, why and what to do. A broken invariant is 
 
 from __future__ import annotations
 
+import os
 from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EROFS
 
 
@@ -31,6 +32,12 @@ class NotFoundError(RowfsError):
     """Raised when a disk or a snapshot of that name is not there."""
 
     errno: int = ENOENT
+
+
+def system_error_line(error: OSError) -> str:
+    """What a system call refused, and on which file, for people."""
+    why = error.strerror or str(error) or type(error).__name__
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
 
 
 def no_snapshot(disk: str, name: str) -> NotFoundError:

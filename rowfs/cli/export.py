@@ -165,12 +165,18 @@ def _write_file(source: Source, path: str) -> None:
     # No dot in front: on another rowfs mount, too, this has to be a name that a disk may have.
     temporary = os.path.join(directory, f"{name[:TEMPORARY_NAME_CHARS]}.{secrets.token_hex(4)}.part")
     try:
-        with open(temporary, "xb") as target:
+        with open(temporary, "xb") as target, _removed_unless_renamed(temporary):
             _fill(source, target)
-        os.rename(temporary, path)
+            os.rename(temporary, path)
         _sync_directory(directory)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}", error.errno) from error
+
+
+@contextmanager
+def _removed_unless_renamed(temporary: str) -> Iterator[None]:
+    try:
+        yield
     finally:
         with suppress(FileNotFoundError):  # as it should be: it has its own name by now
             os.unlink(temporary)

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from rowfs import __version__
-from rowfs.base.errors import RowfsError, UsageError
+from rowfs.base.errors import RowfsError, UsageError, system_error_line
 from rowfs.base.names import printable
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
@@ -114,7 +114,7 @@ def _report(error: Exception) -> int:
         case RowfsError():
             return _complain(str(error), error.exit_code)
         case OSError():
-            return _complain(_os_error_line(error), FAILED)
+            return _complain(system_error_line(error), FAILED)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return _complain(f"a fault in rowfs itself: {what} ({DEBUG_VARIABLE}=1 shows where)", FAILED)
 
@@ -128,12 +128,6 @@ def _usage_line(error: click.UsageError) -> str:
     """Click's message and where to read more, on one line."""
     where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
     return " ".join(error.format_message().split()).rstrip(".") + where
-
-
-def _os_error_line(error: OSError) -> str:
-    """What a system call refused, and on which file."""
-    why = error.strerror or str(error) or type(error).__name__
-    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
 
 
 def _interrupted() -> int:

@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 
 import lmdb
 
-from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError
+from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError, system_error_line
 from rowfs.base.format import (
     CHANGE_KEY,
     CHANGES,
@@ -34,7 +34,8 @@ from rowfs.persist.mapcheck import ALL_PAGES, CommitGoneError, find_damage
 
 MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 TiB of random data
 GROWTH = 2
-MAP_FILE = "data.mdb"
+MAP_FILE, MAP_LOCK_FILE = "data.mdb", "lock.mdb"
+MAP_LOCK_BYTES = 8192  # what LMDB makes it for 126 readers, the default
 SHARED_TRIES = 1000  # for who makes two commits between two system calls of ours
 LIB_VERSION = 0  # LMDB 0.9, whose data format persist.mappages knows
 # Blocks of the host that a mounted pool's map has behind its end, so that it can commit and delete when others have
@@ -226,17 +227,20 @@ class BlockMap(Reader):
 
     @staticmethod
     def create(path: str, first: MapUpdate) -> None:
-        """Make a map that holds `first` alone in the empty directory `path`."""
-        env = lmdb.open(
-            os.fsencode(path), map_size=MAP_BYTES, max_dbs=len(TABLES) + 8, mode=0o600, lib_version=LIB_VERSION
-        )
+        """Make a map that holds `first` alone in the empty directory `path`. Raises OSError, RowfsError."""
+        # LMDB would map it as a hole, and a host without space for that ends the process with SIGBUS.
+        with open(os.path.join(path, MAP_LOCK_FILE), "xb", opener=_private) as file:
+            file.write(bytes(MAP_LOCK_BYTES))
         try:
-            tables = {name: env.open_db(name.encode()) for name in TABLES}
-            with env.begin(write=True) as txn:
-                for table, changes in first.records.items():
-                    _put_records(txn, tables[table], changes)
-        finally:
-            env.close()
+            with lmdb.open(
+                os.fsencode(path), map_size=MAP_BYTES, max_dbs=len(TABLES) + 8, mode=0o600, lib_version=LIB_VERSION
+            ) as env:
+                tables = {name: env.open_db(name.encode()) for name in TABLES}
+                with env.begin(write=True) as txn:
+                    for table, changes in first.records.items():
+                        _put_records(txn, tables[table], changes)
+        except lmdb.Error as error:
+            raise _failure(error) from None
 
     def _check_shared(self, path: str) -> None:
         # A reader keeps the pages of its commit. Its meta page is written over when two more are made.
@@ -351,8 +355,14 @@ def verify(path: str) -> list[str]:
     try:
         findings = find_damage(os.path.join(path, MAP_FILE), TABLES, pages_max=ALL_PAGES)
         return findings or [str(problem) for problem in verify_pages(path)]  # type: ignore[no-untyped-call]
-    except (VerifyError, OSError) as error:
+    except VerifyError as error:
         raise PoolError(f"the block map in {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise PoolError(f"the block map cannot be read: {system_error_line(error)}") from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _put_records(txn: lmdb.Transaction, table: lmdb._Database, changes: dict[bytes, bytes | None]) -> None:

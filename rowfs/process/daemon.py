@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import trio
 
-from rowfs.base.errors import BusyError, RowfsError, StorageError
+from rowfs.base.errors import BusyError, RowfsError, StorageError, system_error_line
 from rowfs.base.format import LOG_FILE
 from rowfs.base.names import printable
 from rowfs.mount import native, session
@@ -94,7 +94,7 @@ def _open(path: str, options: Options) -> Pool:
 
 def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
     """Say in one line why there is no mount; the exit code. What nobody foresaw goes into the log in full."""
-    line = str(error)
+    line = system_error_line(error) if isinstance(error, OSError) else str(error)
     if not isinstance(error, RowfsError | OSError):
         path = os.path.join(arguments.pool, LOG_FILE)
         if not log.hasHandlers():
@@ -182,7 +182,7 @@ class Daemon:
         try:
             await self._service.committer.commit()
         except RowfsError as error:  # logged already, and told by the exit code and umount's answer
-            self._lost = self._lost or str(error)
+            self._lost = self._lost or self._service.committer.waiting or str(error)
 
     async def _unmount(self, force: bool) -> None:
         """For the socket. Raises BusyError; StorageError when not everything became durable."""

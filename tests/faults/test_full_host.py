@@ -53,13 +53,14 @@ class Foreign:
     def __init__(self, host: Host) -> None:
         self._path = host.where / "foreign"
 
-    def fill(self) -> None:
-        """Until not one block more is to be had."""
+    def fill(self, left_bytes: int = 0) -> None:
+        """Until not one block more is to be had; then `left_bytes` are given back."""
         with open(self._path, "ab", buffering=0) as file:
             for piece in (64 * MIB, MIB, B):
                 with contextlib.suppress(OSError):  # ENOSPC
                     while True:
                         os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, piece)
+            os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - left_bytes)
 
     def remove(self) -> None:
         """All of it is free again."""
@@ -69,6 +70,36 @@ class Foreign:
 @pytest.fixture
 def foreign(host: Host) -> Foreign:
     return Foreign(host)
+
+
+@pytest.mark.parametrize("left_bytes", [0, B, 3 * B, 8 * B])
+def test_no_pool_is_made_on_a_full_host(host: Host, foreign: Foreign, tmp_path: Path, left_bytes: int) -> None:
+    mounted = Mounted(host.where / "pool", tmp_path / "mnt")
+    mounted.pool.mkdir()
+    foreign.fill(left_bytes)
+    said = mounted.refuses("init", str(mounted.pool))
+    assert "No space left on device" in said or "is full: free some space there" in said
+    assert os.listdir(mounted.pool) == []
+    foreign.remove()
+    mounted.cli("init", str(mounted.pool))
+
+
+@pytest.mark.parametrize("host", ["ext4"], indirect=True)  # on XFS the lock's first block is not to be had: no mount
+def test_umount_on_a_host_that_was_full_from_the_start_says_once_what_is_lost(
+    host: Host, foreign: Foreign, tmp_path: Path
+) -> None:
+    expected = ["nothing can be made durable now", "the last commit failed"]
+    mounted = Mounted(host.where / "pool", tmp_path / "mnt", expected_log=expected)
+    mounted.mnt.mkdir()
+    mounted.cli("init", str(mounted.pool))
+    foreign.fill()
+    mounted.mount()
+    why = "not everything could be made durable: the file system that holds the pool is full: free some space there"
+    assert mounted.refuses("create", ":vm", "1M") == why
+    assert mounted.refuses("umount", ":") == f"unmounted, but {why}"
+    foreign.remove()
+    mounted.pid = 0
+    mounted.finish()
 
 
 def test_a_full_host_refuses_what_needs_space_and_nothing_else(mounted: Mounted, foreign: Foreign) -> None:

@@ -174,6 +174,25 @@ def test_a_mountpoint_in_use_and_a_pool_below_it_are_refused(make_mounted: MakeM
     second.mount("-o", "noatime,nosuid", "--cache", "1M")
 
 
+def test_a_read_only_host_is_told_in_plain_words(mounted: Mounted, tmp_path: Path) -> None:
+    host, mnt = tmp_path / "host", tmp_path / "other"
+    host.mkdir()
+    mnt.mkdir()
+    mounted.cli("create", ":vm", "1M")
+    mounted.cli("snapshot", ":vm@s")
+    run("mount", "-t", "tmpfs", "none", host)
+    try:
+        mounted.cli("init", f"{host}/pool")
+        run("mount", "-o", "remount,ro", host)
+        why = "Read-only file system"
+        for args in (["mount", f"{host}/pool", str(mnt)], ["mount", "--read-only", f"{host}/pool", str(mnt)]):
+            assert mounted.refuses(*args) == f"{host}/pool/lock: {why}"
+        assert mounted.refuses("export", ":vm@s", f"{host}/image") == f"cannot write {host}/image: {why}"
+        assert mounted.refuses("init", f"{host}/new") == f"cannot make a pool in {host}/new: {why}"
+    finally:
+        run("umount", host)
+
+
 def test_a_mount_that_the_kernel_refuses_says_why_in_one_line(mounted: Mounted) -> None:
     need("setpriv")
     mounted.umount()
