@@ -29,7 +29,7 @@ class SmallMap(BlockMap):
 @pytest.fixture
 def home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A pool whose map has little room."""
-    monkeypatch.setattr("rowfs.store.pool.BlockMap", SmallMap)
+    monkeypatch.setattr("rowfs.store.replay.BlockMap", SmallMap)
     monkeypatch.setattr(SmallMap, "grown", 0)
     return home
 
