@@ -26,20 +26,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 enum {
     PAGE_BLOCKS = 512,
-    LARGE_BYTES = 128 << 10,    /* from here on, copying takes long enough to let others run */
-    WRITE_BYTES_MAX = 64 << 10, /* as rowfs.persist.datafile has it */
-    OWNED = 1,                  /* rowfs.store.model.OWNED */
+    OWNED = 1, /* rowfs.store.model.OWNED */
 };
 
 static PyObject *handles; /* dict: fh -> Handle; NULL: everything is left to Python */
 static PyObject *pool, *committer, *commits, *versions, *io, *set_time, *disk_type, *snapshot_type;
 static int data_fd = -1;
 static unsigned long long reads, writes, syncs; /* answered here */
-static char answer[REQUEST_BYTES_MAX] __attribute__((aligned(4096))); /* one request at a time */
+static char *answer; /* one request at a time */
 
 static PyObject *n_addresses, *n_damage, *n_epoch, *n_failed, *n_floor, *n_head, *n_owned, *n_pages, *n_point,
     *n_read_only, *n_size_bytes, *n_sync, *n_target, *n_unsynced, *n_used, *n_own, *n_map_changed, *n_running,
@@ -177,61 +174,30 @@ static size_t plan(PyObject *point, uint64_t offset, size_t size, struct run *ru
     return count;
 }
 
-/* Answering */
-
-void reply_data(int fuse_fd, uint64_t unique, const void *data, size_t size) {
-    struct fuse_out_header header = {.len = sizeof(header) + size, .error = 0, .unique = unique};
-    struct iovec parts[] = {{&header, sizeof(header)}, {(void *)data, size}};
-
-    /* It fails when the request was interrupted or the mount is gone: nobody is there to be told. */
-    if (writev(fuse_fd, parts, size ? 2 : 1) < 0 && errno != ENOENT && errno != ENODEV)
-        perror("rowfs: cannot answer a request");
-}
-
-void reply_errno(int fuse_fd, uint64_t unique, int code) {
-    struct fuse_out_header header = {.len = sizeof(header), .error = -code, .unique = unique};
-
-    if (write(fuse_fd, &header, sizeof(header)) < 0 && errno != ENOENT && errno != ENODEV)
-        perror("rowfs: cannot answer a request");
-}
-
-bool fetch(int fd, const struct run *runs, size_t count, char *data, int flags) {
-    for (size_t i = 0; i < count; i++) {
-        struct iovec part = {data + runs[i].start, runs[i].length};
-
-        if (runs[i].position < 0)
-            memset(part.iov_base, 0, part.iov_len);
-        else if (preadv2(fd, &part, 1, runs[i].position, flags) != (ssize_t)part.iov_len)
-            return false;
-    }
-    return true;
-}
-
 /* Reads */
 
 static bool read_in_worker(int fuse_fd, const struct fuse_in_header *header, size_t size, const struct run *runs,
                            size_t count) {
-    struct job *job = header->len <= HEAD_BYTES ? workers_job(JOB_READ, count, size) : NULL;
+    struct job *job = header->len <= HEAD_BYTES ? workers_job(JOB_READ, data_fd, runs, count) : NULL;
     PyObject *ticket;
 
     if (job == NULL)
         return false;
     if ((ticket = PyObject_CallMethodNoArgs(commits, n_begin_read)) == NULL) {
-        workers_free(job);
+        free(job);
         return false;
     }
     job->ticket = PyLong_AsLongLong(ticket);
     Py_DECREF(ticket);
     job->fuse_fd = fuse_fd;
-    job->data_fd = data_fd;
     job->unique = header->unique;
+    job->size = size;
     job->head_bytes = header->len;
     memcpy(job->head, header, header->len);
-    memcpy(job->runs, runs, count * sizeof(*runs));
     if (workers_start(job))
         return true;
     Py_XDECREF(PyObject_CallMethod(committer, "read_ended", "L", job->ticket));
-    workers_free(job);
+    free(job);
     return false;
 }
 
@@ -248,7 +214,7 @@ static bool try_read(int fuse_fd, const struct fuse_in_header *header, const str
         count = plan(point, wanted->offset, wanted->size, runs);
     Py_XDECREF(point);
     Py_XDECREF(target);
-    if (count == 0)
+    if (count == 0 || (answer == NULL && (answer = transfer_buffer()) == NULL))
         return false;
     if (fetch(data_fd, runs, count, answer, RWF_NOWAIT))
         reply_data(fuse_fd, header->unique, answer, wanted->size);
@@ -269,17 +235,6 @@ static bool has_zero_block(const char *data, size_t size) {
     return false;
 }
 
-static bool store(const struct run *runs, size_t count, const char *data) {
-    for (size_t i = 0; i < count; i++)
-        for (size_t done = 0; done < runs[i].length; done += WRITE_BYTES_MAX) {
-            size_t length = runs[i].length - done < WRITE_BYTES_MAX ? runs[i].length - done : WRITE_BYTES_MAX;
-
-            if (pwrite(data_fd, data + runs[i].start + done, length, runs[i].position + done) != (ssize_t)length)
-                return false;
-        }
-    return true;
-}
-
 /* Overwrite blocks that the head owns. */
 static bool overwrite(const struct view *view, size_t slot, size_t blocks, const char *data) {
     struct run runs[BLOCKS_MAX];
@@ -293,9 +248,9 @@ static bool overwrite(const struct view *view, size_t slot, size_t blocks, const
     if (PyObject_SetAttr(io, n_unsynced, Py_True) != 0)
         return false;
     if (blocks * BLOCK_BYTES < LARGE_BYTES)
-        return store(runs, count, data);
+        return store(data_fd, runs, count, data);
     Py_BEGIN_ALLOW_THREADS
-    written = store(runs, count, data);
+    written = store(data_fd, runs, count, data);
     Py_END_ALLOW_THREADS
     return written;
 }
@@ -353,14 +308,14 @@ static bool try_write(int fuse_fd, const struct fuse_in_header *header, const st
         written = page != NULL && write_blocks(target, head, page, block, in_page(block, end),
                                                data + (block - first) * BLOCK_BYTES);
     }
+    if (written) {
+        writes++;
+        reply_data(fuse_fd, header->unique, &done, sizeof(done));
+    }
     Py_XDECREF(pages);
     Py_XDECREF(head);
     Py_XDECREF(target);
-    if (!written)
-        return false;
-    writes++;
-    reply_data(fuse_fd, header->unique, &done, sizeof(done));
-    return true;
+    return written;
 }
 
 /* Syncs */
@@ -398,14 +353,13 @@ static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const str
     if (data_alone && is(io, n_unsynced, Py_False)) {
         reply_errno(fuse_fd, header->unique, 0);
     } else {
-        if (PyErr_Occurred() || (job = workers_job(JOB_SYNC, 0, 0)) == NULL)
+        if (PyErr_Occurred() || (job = workers_job(JOB_SYNC, data_fd, NULL, 0)) == NULL)
             return false;
         if (!data_alone && !add_record(job)) {
-            workers_free(job);
+            free(job);
             return false;
         }
         job->fuse_fd = fuse_fd;
-        job->data_fd = data_fd;
         job->unique = header->unique;
         workers_start(job);
     }
@@ -487,7 +441,7 @@ void hotpath_settle(void) {
             job->next = refused;
             refused = job;
         } else {
-            workers_free(job);
+            free(job);
         }
     }
 }
@@ -500,7 +454,7 @@ size_t hotpath_refused(char *request) {
         return size;
     memcpy(request, job->head, size);
     refused = job->next;
-    workers_free(job);
+    free(job);
     return size;
 }
 

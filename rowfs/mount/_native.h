@@ -4,6 +4,7 @@
  *   _receive.c   reading requests from the kernel, in pyfuse3's place and in trio's
  *   _hotpath.c   which requests are answered without Python, and how
  *   _workers.c   threads for those of them that have to wait for the host
+ *   _transfer.c  moving data between the data file, memory and the kernel
  */
 #ifndef ROWFS_NATIVE_H
 #define ROWFS_NATIVE_H
@@ -21,8 +22,10 @@
 
 enum {
     BLOCK_BYTES = 4096,
-    REQUEST_BYTES_MAX = 1 << 20, /* the data of one read or write: libfuse's limit too */
+    REQUEST_BYTES_MAX = 1 << 20,                    /* the data of one read or write: libfuse's limit too */
+    BUFFER_BYTES = REQUEST_BYTES_MAX + BLOCK_BYTES, /* a request and its data, as libfuse has it */
     BLOCKS_MAX = REQUEST_BYTES_MAX / BLOCK_BYTES,
+    LARGE_BYTES = 128 << 10, /* from here on, copying takes long enough to let others run */
 };
 
 /* A range of consecutive blocks of a request. */
@@ -42,17 +45,23 @@ void hotpath_settle(void);
  * returned; 0: there is none. Without `request` it stays. */
 size_t hotpath_refused(char *request);
 
-/* Any thread */
+/* _transfer.c: any thread */
 
+/* A buffer with room for a request or an answer, aligned to blocks; for free(3). NULL: there is no memory. */
+char *transfer_buffer(void);
+/* Where in such a buffer to receive a request, so that the data of a write is aligned; BUFFER_BYTES fit. */
+char *transfer_request(char *buffer);
 /* Answer a request with data, or an errno (positive). */
 void reply_data(int fuse_fd, uint64_t unique, const void *data, size_t size);
 void reply_errno(int fuse_fd, uint64_t unique, int code);
 /* Fill `data` from the runs; `flags` as preadv2(2) has them. False: failed, or short. */
 bool fetch(int data_fd, const struct run *runs, size_t count, char *data, int flags);
+/* Write the runs from `data`. False: failed, or short. */
+bool store(int data_fd, const struct run *runs, size_t count, const char *data);
 
 /* _workers.c */
 
-enum job_kind { JOB_READ, JOB_SYNC };
+enum job_kind { JOB_READ, JOB_SYNC, JOB_KINDS };
 enum { HEAD_BYTES = 128 }; /* a request without data: read or fsync */
 
 struct job {
@@ -67,14 +76,14 @@ struct job {
     long long ticket;    /* of Commits.begin_read */
     size_t head_bytes;
     char head[HEAD_BYTES]; /* the request, for Python if it fails */
-    char *data;          /* of a read: its own; of a sync: the record's */
-    size_t size, count;
+    char *data;   /* of a sync: the record's */
+    size_t size;  /* of this, or of the answer to a read */
+    size_t count; /* of runs */
     struct run runs[];
 };
 
-/* A job with room for so many runs and bytes of data; NULL: there is no memory. */
-struct job *workers_job(enum job_kind kind, size_t runs, size_t size);
-void workers_free(struct job *job);
+/* A job for these runs, for free(3); NULL: there is no memory. */
+struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count);
 /* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
 bool workers_start(struct job *job);
 /* Trio thread: whether there is a thread that syncs; then no start of a sync fails. */

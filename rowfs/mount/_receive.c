@@ -13,14 +13,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    BUFFER_BYTES = REQUEST_BYTES_MAX + 4096, /* a request and its data, as libfuse has it */
-    IN_A_ROW_MAX = 16,                       /* requests before pyfuse3 has its turn */
-    BUSY_US_MAX = 1000,                      /* of requests without a pause, before trio has its turn */
+    IN_A_ROW_MAX = 16,  /* requests before pyfuse3 has its turn */
+    BUSY_US_MAX = 1000, /* of requests without a pause, before trio has its turn */
 };
 enum { NOTHING, REQUEST, WOKEN, OTHER };
 
@@ -62,15 +62,19 @@ static bool has_memory(struct fuse_buf *buf) {
 
 /* The size of a request in `buf`; 0 when it needs no more, or there was none; a negative errno. */
 static ssize_t receive(int fd, struct fuse_buf *buf) {
+    static char *buffer;
+    char *request;
     ssize_t size;
 
-    if (!has_memory(buf))
+    if (!has_memory(buf) || (buffer == NULL && (buffer = transfer_buffer()) == NULL))
         return -ENOMEM;
-    size = read(fd, buf->mem, BUFFER_BYTES);
+    request = transfer_request(buffer);
+    size = read(fd, request, BUFFER_BYTES);
     if (size < 0)
         return errno == ENOENT || errno == EAGAIN || errno == EINTR ? 0 : -errno; /* ENOENT: it was interrupted */
-    if (hotpath_try(fd, buf->mem, size))
+    if (hotpath_try(fd, request, size))
         return 0;
+    memcpy(buf->mem, request, size); /* which pyfuse3 frees, so it has to begin where it was allocated */
     buf->size = size;
     buf->flags = 0;
     return size;

@@ -13,43 +13,45 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { READERS_MAX = 16 };
 
 struct queue {
-    struct job *first, **end;
+    struct job *first, *last;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
-static pthread_cond_t read_wanted = PTHREAD_COND_INITIALIZER, sync_wanted = PTHREAD_COND_INITIALIZER,
+static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
                       all_done = PTHREAD_COND_INITIALIZER;
-static struct queue reads = {NULL, &reads.first}, syncs = {NULL, &syncs.first}, done = {NULL, &done.first};
-static int readers, idle_readers, unfinished;
-static bool has_syncer;
+static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
+static int threads[JOB_KINDS], idle_readers, unfinished;
 
 static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
 static int sync_error; /* errno of the first sync that failed */
 
 static void put(struct queue *queue, struct job *job) {
     job->next = NULL;
-    *queue->end = job;
-    queue->end = &job->next;
+    if (queue->first == NULL)
+        queue->first = job;
+    else
+        queue->last->next = job;
+    queue->last = job;
 }
 
 static struct job *take_all(struct queue *queue) {
     struct job *first = queue->first;
 
     queue->first = NULL;
-    queue->end = &queue->first;
     return first;
 }
 
 static struct job *take_one(struct queue *queue) {
     struct job *job = queue->first;
 
-    if (job != NULL && (queue->first = job->next) == NULL)
-        queue->end = &queue->first;
+    if (job != NULL)
+        queue->first = job->next;
     return job;
 }
 
@@ -98,19 +100,20 @@ static void finished(struct job *job) {
 }
 
 static void *read_jobs(void *unused) {
+    char *data = NULL; /* as long as the thread: new memory takes as long as reading into it */
     struct job *job;
 
     pthread_mutex_lock(&lock);
     for (;;) {
-        while ((job = take_one(&reads)) == NULL) {
+        while ((job = take_one(&queues[JOB_READ])) == NULL) {
             idle_readers++;
-            pthread_cond_wait(&read_wanted, &lock);
+            pthread_cond_wait(&wanted[JOB_READ], &lock);
             idle_readers--;
         }
         pthread_mutex_unlock(&lock);
         errno = 0;
-        if (fetch(job->data_fd, job->runs, job->count, job->data, 0))
-            reply_data(job->fuse_fd, job->unique, job->data, job->size);
+        if ((data != NULL || (data = transfer_buffer()) != NULL) && fetch(job->data_fd, job->runs, job->count, data, 0))
+            reply_data(job->fuse_fd, job->unique, data, job->size);
         else
             job->error = errno ? errno : EIO;
         pthread_mutex_lock(&lock);
@@ -125,8 +128,8 @@ static void *sync_jobs(void *unused) {
 
     pthread_mutex_lock(&lock);
     for (;;) {
-        while ((job = take_all(&syncs)) == NULL)
-            pthread_cond_wait(&sync_wanted, &lock);
+        while ((job = take_all(&queues[JOB_SYNC])) == NULL)
+            pthread_cond_wait(&wanted[JOB_SYNC], &lock);
         pthread_mutex_unlock(&lock);
         pthread_mutex_lock(&sync_lock);
         sync_file(job->data_fd);
@@ -156,30 +159,36 @@ static bool start_thread(void *(*body)(void *)) {
     return true;
 }
 
+/* Whether there is a thread for such a job: one for each kind, but for reads more while all are busy. */
+static bool has_thread(enum job_kind kind) {
+    static void *(*const bodies[JOB_KINDS])(void *) = {read_jobs, sync_jobs};
+    bool more = kind == JOB_READ ? idle_readers == 0 && threads[kind] < READERS_MAX : threads[kind] == 0;
+
+    if (more && start_thread(bodies[kind]))
+        threads[kind]++;
+    return threads[kind] > 0;
+}
+
 bool workers_start(struct job *job) {
-    bool started = true;
+    bool started;
 
     pthread_mutex_lock(&lock);
-    if (job->kind == JOB_SYNC) {
-        started = has_syncer;
-    } else if (idle_readers == 0 && readers < READERS_MAX) {
-        if (start_thread(read_jobs))
-            readers++;
-        started = readers > 0;
-    }
-    if (started) {
+    if ((started = has_thread(job->kind))) {
         unfinished++;
-        put(job->kind == JOB_SYNC ? &syncs : &reads, job);
-        pthread_cond_signal(job->kind == JOB_SYNC ? &sync_wanted : &read_wanted);
+        put(&queues[job->kind], job);
+        pthread_cond_signal(&wanted[job->kind]);
     }
     pthread_mutex_unlock(&lock);
     return started;
 }
 
 bool workers_can_sync(void) {
-    if (!has_syncer)
-        has_syncer = start_thread(sync_jobs);
-    return has_syncer;
+    bool can;
+
+    pthread_mutex_lock(&lock);
+    can = has_thread(JOB_SYNC);
+    pthread_mutex_unlock(&lock);
+    return can;
 }
 
 struct job *workers_done(void) {
@@ -200,21 +209,15 @@ void workers_finish(void) {
     Py_END_ALLOW_THREADS
 }
 
-struct job *workers_job(enum job_kind kind, size_t runs, size_t size) {
-    struct job *job = calloc(1, sizeof(*job) + runs * sizeof(struct run));
+struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count) {
+    struct job *job = calloc(1, sizeof(*job) + count * sizeof(*runs));
 
-    if (job == NULL || (size && (job->data = malloc(size)) == NULL)) {
-        free(job);
+    if (job == NULL)
         return NULL;
-    }
     job->kind = kind;
-    job->size = size;
-    job->count = runs;
+    job->data_fd = data_fd;
+    job->count = count;
+    if (count)
+        memcpy(job->runs, runs, count * sizeof(*runs));
     return job;
-}
-
-void workers_free(struct job *job) {
-    if (job->kind == JOB_READ)
-        free(job->data);
-    free(job);
 }

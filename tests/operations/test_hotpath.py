@@ -280,6 +280,21 @@ def test_cold_reads_are_answered_by_workers(kernel: Kernel) -> None:
     assert kernel.pool.commits.unread() is None and not kernel.pool.commits._reading
 
 
+def test_large_cold_reads_of_fragments_and_holes_are_right(kernel: Kernel) -> None:
+    rng = random.Random(7)
+    data = bytearray(2 * PAGE)
+    for at in rng.sample(range(1024), 700):
+        data[at * B : (at + 1) * B] = rng.randbytes(B)
+        kernel.pool.write(kernel.disk, at * B, bytes(data[at * B : (at + 1) * B]))
+    kernel.pool.commit()
+    for at in (0, 1, 300, 400, 768):  # the second and third lie in two pages
+        os.posix_fadvise(kernel.pool.data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        cold, warm = (kernel.read(DISK, at * B, 256 * B) for _ in range(2))
+        assert cold == warm == data[at * B : (at + 256) * B]
+    _native.stop()
+    assert kernel.committer.reads_ended > 0
+
+
 # Syncs
 
 
@@ -423,6 +438,8 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
                 oracle[at : at + size] = bytes(size)
             case "commit":
                 pool.commit()
+                if rng.random() < 0.3:  # the next reads are cold
+                    os.posix_fadvise(pool.data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             case "delete" if held:
                 name = rng.choice(list(held))
                 pool.delete_snapshot(disk.chain[name])
