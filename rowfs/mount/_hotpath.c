@@ -15,6 +15,7 @@
  *     own do (Commits.begin_read), so its blocks are not used again meanwhile. A sync is done here only if no commit is
  *     running, and nothing but data was changed, or so little else that Python makes a record for the journal of it
  *     (Committer.begin_record). `io.unsynced` stays as it is.
+ *   - What Linux writes back from its own cache in large pieces, the host is told to write to its disk at once, by a worker.
  *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, a block of
  *     zeros, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
  *     failed or short system call. A write that Python does again writes the same bytes to the same blocks. Of a sync that
@@ -29,7 +30,8 @@
 
 enum {
     PAGE_BLOCKS = 512,
-    OWNED = 1, /* rowfs.store.model.OWNED */
+    OWNED = 1,                           /* rowfs.store.model.OWNED */
+    WRITEBACK_RUN_BYTES_MIN = 128 << 10, /* in the mean */
 };
 
 static PyObject *handles; /* dict: fh -> Handle; NULL: everything is left to Python */
@@ -290,6 +292,19 @@ static bool write_blocks(PyObject *disk, PyObject *head, PyObject *page, uint64_
     return owned == 0 ? redirect(disk, head, block, blocks, data) : written;
 }
 
+/* Have the host begin to write to its disk what was written, unless it is so scattered that this is better done later, with
+ * all that lies around it. */
+static void write_back(PyObject *head, const struct fuse_write_in *written) {
+    struct run runs[BLOCKS_MAX];
+    size_t count = plan(head, written->offset, written->size, runs);
+    struct job *job = NULL;
+
+    if (count && count <= written->size / WRITEBACK_RUN_BYTES_MIN)
+        job = workers_job(JOB_WRITEBACK, data_fd, runs, count);
+    if (job != NULL && !workers_start(job))
+        free(job);
+}
+
 static bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fuse_write_in *wanted,
                       const char *data) {
     uint64_t first = wanted->offset / BLOCK_BYTES, end = first + wanted->size / BLOCK_BYTES;
@@ -311,6 +326,8 @@ static bool try_write(int fuse_fd, const struct fuse_in_header *header, const st
     if (written) {
         writes++;
         reply_data(fuse_fd, header->unique, &done, sizeof(done));
+        if (wanted->size >= LARGE_BYTES && wanted->write_flags & FUSE_WRITE_CACHE)
+            write_back(head, wanted);
     }
     Py_XDECREF(pages);
     Py_XDECREF(head);

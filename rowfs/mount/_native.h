@@ -58,10 +58,12 @@ void reply_errno(int fuse_fd, uint64_t unique, int code);
 bool fetch(int data_fd, const struct run *runs, size_t count, char *data, int flags);
 /* Write the runs from `data`. False: failed, or short. */
 bool store(int data_fd, const struct run *runs, size_t count, const char *data);
+/* Have the host begin to write the runs to its disk. It waits only while the disk has too much to do. */
+void start_writeback(int data_fd, const struct run *runs, size_t count);
 
 /* _workers.c */
 
-enum job_kind { JOB_READ, JOB_SYNC, JOB_KINDS };
+enum job_kind { JOB_READ, JOB_SYNC, JOB_WRITEBACK, JOB_KINDS };
 enum { HEAD_BYTES = 128 }; /* a request without data: read or fsync */
 
 struct job {
@@ -88,7 +90,7 @@ struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs,
 bool workers_start(struct job *job);
 /* Trio thread: whether there is a thread that syncs; then no start of a sync fails. */
 bool workers_can_sync(void);
-/* Trio thread: a job that is done, for the caller to free; NULL: there is none. */
+/* Trio thread: a read or sync that is done, for the caller to free; NULL: there is none. */
 struct job *workers_done(void);
 /* Trio thread, GIL held: return when every job is done. */
 void workers_finish(void);

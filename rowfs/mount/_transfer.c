@@ -2,6 +2,7 @@
 #include "_native.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -65,4 +66,10 @@ bool store(int fd, const struct run *runs, size_t count, const char *data) {
                 return false;
         }
     return true;
+}
+
+void start_writeback(int fd, const struct run *runs, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        /* With this flag the kernel keeps what fails for the next fdatasync, whose caller is told. */
+        (void)sync_file_range(fd, runs[i].position, runs[i].length, SYNC_FILE_RANGE_WRITE);
 }

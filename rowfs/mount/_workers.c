@@ -1,4 +1,4 @@
-/* Threads for what has to wait for the host: cold reads, and syncs of the data file.
+/* Threads for what has to wait for the host: cold reads, syncs of the data file, and the start of its writeback.
  *
  * A worker touches its job and nothing else: no Python, no state of the engine. The trio thread makes jobs and takes them
  * back when they are done (`workers_done`), which is when Python hears of them. What succeeded was answered by then.
@@ -7,6 +7,10 @@
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
  * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, and
  * share a sync of their own.
+ *
+ * Writeback: Linux hands over what it has cached when that is to be on the disk, mostly because somebody waits for an fsync.
+ * So the host is told to begin with it, and has less left to do when the sync comes. That changes no data and frees none:
+ * it may come late or not at all, whatever the blocks are used for by then, and nobody waits for these jobs.
  */
 #include "_native.h"
 
@@ -23,7 +27,7 @@ struct queue {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
-static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
+static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
                       all_done = PTHREAD_COND_INITIALIZER;
 static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
 static int threads[JOB_KINDS], idle_readers, unfinished;
@@ -88,13 +92,18 @@ static void append(const struct job *job) {
         sync_file(journal_fd);
 }
 
-/* Called with `lock` held. */
+/* These two are called with `lock` held. */
+
+static void ended(void) {
+    if (--unfinished == 0)
+        pthread_cond_broadcast(&all_done);
+}
+
 static void finished(struct job *job) {
     bool first = done.first == NULL;
 
     put(&done, job);
-    if (--unfinished == 0)
-        pthread_cond_broadcast(&all_done);
+    ended();
     if (first)
         wake_trio();
 }
@@ -150,6 +159,22 @@ static void *sync_jobs(void *unused) {
     return unused;
 }
 
+static void *writeback_jobs(void *unused) {
+    struct job *job;
+
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while ((job = take_one(&queues[JOB_WRITEBACK])) == NULL)
+            pthread_cond_wait(&wanted[JOB_WRITEBACK], &lock);
+        pthread_mutex_unlock(&lock);
+        start_writeback(job->data_fd, job->runs, job->count);
+        free(job);
+        pthread_mutex_lock(&lock);
+        ended();
+    }
+    return unused;
+}
+
 static bool start_thread(void *(*body)(void *)) {
     pthread_t thread;
 
@@ -161,7 +186,7 @@ static bool start_thread(void *(*body)(void *)) {
 
 /* Whether there is a thread for such a job: one for each kind, but for reads more while all are busy. */
 static bool has_thread(enum job_kind kind) {
-    static void *(*const bodies[JOB_KINDS])(void *) = {read_jobs, sync_jobs};
+    static void *(*const bodies[JOB_KINDS])(void *) = {read_jobs, sync_jobs, writeback_jobs};
     bool more = kind == JOB_READ ? idle_readers == 0 && threads[kind] < READERS_MAX : threads[kind] == 0;
 
     if (more && start_thread(bodies[kind]))

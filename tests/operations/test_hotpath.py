@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import socket
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from errno import EIO
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,8 +25,10 @@ from tests.operations.helpers import Survivor
 from tests.store.helpers import B, Home, fill
 
 SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
+WRITE_CACHE = 1  # a write's flag
 FATTR_MODE, FATTR_MTIME, FATTR_FH, FATTR_CTIME = 1, 1 << 5, 1 << 6, 1 << 10
 ANSWER_S = 10.0
+CACHESTAT = 451  # the system call, on every machine
 DISK, ELSE, SNAPSHOT, SYNC, OWN = range(1, 6)  # handles
 PAGE = 512 * B
 
@@ -109,9 +113,9 @@ class Kernel:
         """READ: the bytes; None: it is left to Python."""
         return self._ask(READ, struct.pack("<QQIIQII", fh, offset, size, 0, 0, 0, 0))
 
-    def write(self, fh: int, offset: int, data: bytes) -> int | None:
+    def write(self, fh: int, offset: int, data: bytes, flags: int = 0) -> int | None:
         """WRITE: how many bytes were written; None: it is left to Python."""
-        answer = self._ask(WRITE, struct.pack("<QQIIQII", fh, offset, len(data), 0, 0, 0, 0) + data)
+        answer = self._ask(WRITE, struct.pack("<QQIIQII", fh, offset, len(data), flags, 0, 0, 0) + data)
         return None if answer is None else struct.unpack("<II", answer)[0]
 
     def fsync(self, fh: int) -> bytes | None:
@@ -295,6 +299,60 @@ def test_large_cold_reads_of_fragments_and_holes_are_right(kernel: Kernel) -> No
     assert kernel.committer.reads_ended > 0
 
 
+# Writeback
+
+
+class CacheStat(ctypes.Structure):
+    """struct cachestat of linux/mman.h."""
+
+    _fields_: ClassVar = [(name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recent")]
+
+
+def dirty_blocks(fd: int) -> int:
+    """How many pages of a file the host has not begun to write to its disk."""
+    found, whole = CacheStat(), (ctypes.c_uint64 * 2)(0, 0)
+    if ctypes.CDLL(None, use_errno=True).syscall(CACHESTAT, fd, whole, ctypes.byref(found), 0) != 0:
+        pytest.skip(f"cachestat: {os.strerror(ctypes.get_errno())}")
+    return int(found.dirty)
+
+
+@pytest.fixture
+def written(kernel: Kernel) -> bytes:
+    """Two MiB from block 1 on, on the host's disk, where the host keeps count of what is not."""
+    data = random.Random(1).randbytes(PAGE)
+    kernel.pool.write(kernel.disk, B, data)
+    if dirty_blocks(kernel.pool.data.fileno()) == 0:
+        pytest.skip("the host keeps no dirty pages here")
+    kernel.pool.commit()
+    return data
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_the_host_begins_to_write_what_linux_writes_back(kernel: Kernel, written: bytes, snapshot: bool) -> None:
+    fd = kernel.pool.data.fileno()
+    if snapshot:
+        kernel.snapshot("s")
+        kernel.pool.commit()
+    half = PAGE // 2
+    assert kernel.write(DISK, B, written[:half][::-1]) == half
+    assert dirty_blocks(fd) == 256, "nobody waits for these"
+    assert kernel.write(DISK, B + half, written[half:][::-1], WRITE_CACHE) == half, "in two pages"
+    assert kernel.write(DISK, B, written[:B], WRITE_CACHE) == B
+    _native.stop()
+    assert dirty_blocks(fd) == 256, "a small write is left to the next sync"
+    assert kernel.pool.io.unsynced
+    assert kernel.pool.read(kernel.disk, B, PAGE) == written[:B] + written[:half][::-1][B:] + written[half:][::-1]
+
+
+def test_scattered_blocks_are_left_to_the_next_sync(kernel: Kernel, written: bytes) -> None:
+    for block in random.Random(2).sample(range(600, 856), 256):
+        kernel.pool.write(kernel.disk, block * B, written[block : block + B])
+    kernel.pool.commit()
+    assert kernel.write(DISK, 600 * B, written[: 256 * B], WRITE_CACHE) == 256 * B
+    _native.stop()
+    assert dirty_blocks(kernel.pool.data.fileno()) == 256
+
+
 # Syncs
 
 
@@ -417,7 +475,7 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
         match rng.choice(("write", "write", "write", "read", "read", "snapshot", "old", "punch", "commit", "delete")):
             case "write":
                 data = rng.randbytes(size) if rng.random() < 0.9 else bytes(size)
-                if kernel.write(DISK, at, data) is None:
+                if kernel.write(DISK, at, data, rng.choice((0, WRITE_CACHE))) is None:
                     pool.write(disk, at, data)
                 else:
                     in_c += 1
