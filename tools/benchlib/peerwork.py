@@ -19,7 +19,7 @@ from typing import Any
 
 from benchlib.figures import SEED, say, timed
 from benchlib.fio import job, mib_a_second, operations_a_second
-from benchlib.peers import Peer
+from benchlib.peers import Peer, forget
 from rowfs.base.units import GIB, MIB
 
 DEPTH_16 = {"bs": "4k", "iodepth": "16"}
@@ -188,6 +188,7 @@ def overwrite(run: Run, peer: Peer) -> None:
     run.add("synced-4k", peer, operations_a_second(found))
     peer.evict()
     _streamed(run, peer, "write-1m-buffered", sizes.stream, rw="write", **at_end)
+    forget(peer.path)  # some keep what was written through the cache, and would first have to drop it
     _streamed(run, peer, "write-1m-direct", sizes.stream, rw="write")
     peer.sync()
 
