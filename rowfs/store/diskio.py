@@ -45,7 +45,7 @@ class DiskIO:
         self.data = data
         self.space = space
         self.versions = versions
-        self.unsynced = False  # something was written since the last commit began
+        self.unsynced = False  # something that an fsync has to wait for was changed since the last commit began
         self.changed: set[Disk | Branch] = set()  # whose counts changed since then
         self.unjournaled: set[Disk | Branch | Page] = set()  # what the journal's next record has to hold
         self.revisits: set[VersionKey] = set()  # versions of watched branches that let go of something
@@ -265,7 +265,6 @@ class DiskIO:
         self._note(disk, head, page, len(mine) < mapped)
 
     def _note(self, disk: Disk, head: Branch, page: Page, let_go: bool) -> None:
-        self.unsynced = True
         head.changes += 1
         self._count(disk, head)
         self.unjournaled.add(page)
@@ -273,6 +272,7 @@ class DiskIO:
             self.revisits.add((head.id, page.index, page.epoch))
 
     def _count(self, *counted: Disk | Branch) -> None:
+        self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
         self.changed.update(counted)
         self.unjournaled.update(counted)
 

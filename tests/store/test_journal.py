@@ -282,3 +282,12 @@ def test_a_write_to_the_journal_that_fails_is_told(tmp_path: Path) -> None:
         journal.write(place, bytes(BLOCK_BYTES))
     with pytest.raises(StorageError, match="cannot be read"):
         journal.records(1)
+
+
+def test_an_fsync_waits_for_a_record_on_its_way_that_grows_a_disk_alone(home: Home) -> None:
+    pool = home.open()
+    disk = pool.create_disk("d", B)
+    pool.commit()
+    pool.write(disk, B, bytes(B))  # a hole: no data is written
+    assert pool.commits.begin_record() is not None, "by the C extension, whose worker writes it"
+    assert pool.commits.appending and pool.commits.needed, "or the next fsync would be answered before it is durable"
