@@ -48,16 +48,16 @@ def encode(commit: int, number: int, entries: Iterable[Entry]) -> bytes:
     return record + bytes(-len(record) % BLOCK_BYTES)
 
 
-def decode(data: memoryview) -> JournalRecord | None:
-    """The record that begins `data`; None: there is none, or not all of it.
+def decode(data: memoryview, commit: int) -> JournalRecord | None:
+    """The record that begins `data` and goes on from `commit`; None: there is none, or not all of it.
 
-    Raises CorruptionError when one was written whole that cannot be understood.
+    Raises CorruptionError when one was written whole that cannot be understood. What is void need not be understood.
     """
     if len(data) < HEADER.size:
         return None
-    magic, checksum, commit, number, length = HEADER.unpack_from(data)
+    magic, checksum, follows, number, length = HEADER.unpack_from(data)
     end = HEADER.size + length
-    if magic != MAGIC or end > len(data) or zlib.crc32(data[CHECKED_FROM:end]) != checksum:
+    if magic != MAGIC or follows != commit or end > len(data) or zlib.crc32(data[CHECKED_FROM:end]) != checksum:
         return None
     return JournalRecord(commit, number, list(_entries(bytes(data[HEADER.size : end]))))
 

@@ -93,8 +93,8 @@ class Journal:
             raise StorageError(f"the journal cannot be read: {error.strerror}") from error
         found: dict[int, JournalRecord] = {}
         for start in range(0, len(data), BLOCK_BYTES):
-            record = decode(data[start:])
-            if record is not None and record.commit == commit:
+            record = decode(data[start:], commit)
+            if record is not None:
                 found[record.number] = record
         # One that is missing was never acknowledged, nor was any behind it: they are written in order.
         following = (found.get(number) for number in itertools.count(1))

@@ -26,7 +26,7 @@ entries = st.lists(
 def test_it_comes_back(commit: int, number: int, entries: list[tuple[str, bytes, bytes]]) -> None:
     data = encode(commit, number, entries)
     assert len(data) % BLOCK_BYTES == 0
-    assert decode(memoryview(data + b"next")) == (commit, number, entries)
+    assert decode(memoryview(data + b"next"), commit) == (commit, number, entries)
 
 
 def test_a_record_of_which_any_part_is_missing_is_none() -> None:
@@ -34,13 +34,15 @@ def test_a_record_of_which_any_part_is_missing_is_none() -> None:
     end = HEADER.size + sum(4 + len(key) + len(value) for _, key, value in ENTRIES)
     for start in range(0, end, SECTOR):
         for there in (bytes(SECTOR), b"\xa5" * SECTOR):
-            assert decode(memoryview(data[:start] + there + data[start + SECTOR :])) is None
-    assert decode(memoryview(data[: end - 1])) is None
-    assert decode(memoryview(b"")) is None and decode(memoryview(bytes(BLOCK_BYTES))) is None
+            assert decode(memoryview(data[:start] + there + data[start + SECTOR :]), 7) is None
+    assert decode(memoryview(data[: end - 1]), 7) is None
+    assert decode(memoryview(b""), 0) is None and decode(memoryview(bytes(BLOCK_BYTES)), 0) is None
 
 
 @pytest.mark.parametrize("body", [b"\xff\0\0\0", b"\0", b"\0\5\0\0shor", b"\0\0\xff\0short"])
 def test_a_record_that_is_whole_and_makes_no_sense_is_damage(body: bytes) -> None:
     checked = HEADER.pack(b"rwj1", 0, 1, 1, len(body))[CHECKED_FROM:] + body
+    data = memoryview(b"rwj1" + zlib.crc32(checked).to_bytes(4, "little") + checked)
     with pytest.raises(CorruptionError):
-        decode(memoryview(b"rwj1" + zlib.crc32(checked).to_bytes(4, "little") + checked))
+        decode(data, 1)
+    assert decode(data, 2) is None, "it is void, whatever it says"

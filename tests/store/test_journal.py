@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rowfs.base import journalcode
 from rowfs.base.errors import CorruptionError, PoolError, StorageError
-from rowfs.base.format import JOURNAL_FILE, PAGES
+from rowfs.base.format import JOURNAL_FILE, PAGES, TABLES
 from rowfs.base.journalcode import encode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap
@@ -291,3 +292,17 @@ def test_an_fsync_waits_for_a_record_on_its_way_that_grows_a_disk_alone(home: Ho
     pool.write(disk, B, bytes(B))  # a hole: no data is written
     assert pool.commits.begin_record() is not None, "by the C extension, whose worker writes it"
     assert pool.commits.appending and pool.commits.needed, "or the next fsync would be answered before it is durable"
+
+
+def test_a_void_record_need_not_be_understood(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = home.open()
+    disk_of(pool, "a")
+    pool.commit()
+    place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
+    assert place is not None
+    with monkeypatch.context() as patch:  # a rowfs to come, with one more sub-database
+        patch.setattr(journalcode, "TABLES", (*TABLES, "hints"))
+        pool.commits.journal.write(place, encode(commit, 1, [("hints", b"key", b"value")]))
+    home.close()
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d")) == ["a"]
