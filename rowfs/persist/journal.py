@@ -2,8 +2,9 @@
 
 A commit of the map syncs LMDB's file twice. A small one can be put off: its record is appended here, with one sync, and
 the next commit of the map holds it as well. Records belong to the commit that they follow, by LMDB's own number of it,
-so with each commit all of them are void at once and nothing is ever cleared. The file is a ring; the records of one
-commit fill half of it at most, so that one which is still being written is never overwritten.
+so with each commit all of them are void at once. The file is a ring; the records of one commit fill half of it at most,
+so that one which is still being written is never overwritten. It is emptied when the pool is opened: a map that was put
+back from a backup has numbers again that were given already.
 """
 
 from __future__ import annotations
@@ -82,6 +83,17 @@ class Journal:
             os.fdatasync(self._fd)
         except OSError as error:
             raise StorageError(f"a write to the journal failed: {error.strerror}") from error
+
+    def clear(self) -> None:
+        """The map holds all of it: forget it, durably. Raises StorageError."""
+        if self._fd < 0:
+            return
+        try:
+            if os.fstat(self._fd).st_size:
+                os.ftruncate(self._fd, 0)
+                os.fsync(self._fd)
+        except OSError as error:
+            raise StorageError(f"the journal cannot be emptied: {error.strerror}") from error
 
     def records(self, commit: int) -> list[JournalRecord]:
         """The records that follow a commit of the map, in their order. Raises StorageError, CorruptionError."""

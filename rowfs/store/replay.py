@@ -31,10 +31,11 @@ def open_map(path: str, journal: Journal, read_only: bool) -> BlockMap:
     blockmap = BlockMap(path, read_only)
     try:
         _check_record(blockmap)
-        if journal.records(blockmap.commit):
-            if read_only:
-                blockmap.close()
-                blockmap = BlockMap(path)
+        found = bool(journal.records(blockmap.commit))
+        if found and read_only:
+            blockmap.close()
+            blockmap = BlockMap(path)
+        if found or not read_only:
             replay(blockmap, journal)
     except BaseException:
         blockmap.close()
@@ -50,9 +51,9 @@ def _check_record(blockmap: BlockMap) -> None:
 
 
 def replay(blockmap: BlockMap, journal: Journal) -> int:
-    """Put what the journal holds beyond the last commit into the map, durably: how many records that were.
+    """Put what the journal holds beyond the last commit into the map, durably, and empty it: how many records it had.
 
-    Raises CorruptionError, NoSpaceError, StorageError; then nothing has changed, and it can be tried again.
+    Raises CorruptionError, NoSpaceError, StorageError; then it can be tried again.
     """
     records = journal.records(blockmap.commit)
     if records:
@@ -60,6 +61,7 @@ def replay(blockmap: BlockMap, journal: Journal) -> int:
         _take_blocks(blockmap, update)
         _apply(blockmap, update)
         log.info("%d records of the journal were replayed", len(records))
+    journal.clear()
     return len(records)
 
 

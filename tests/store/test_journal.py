@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -306,3 +307,24 @@ def test_a_void_record_need_not_be_understood(home: Home, monkeypatch: pytest.Mo
     home.close()
     pool = home.open()
     assert get(pool, pool.catalog.disk("d")) == ["a"]
+
+
+def test_records_of_another_life_of_the_pool_are_gone(home: Home, tmp_path: Path) -> None:
+    pool = home.open()
+    disk_of(pool, "a")
+    home.close()
+    backup = tmp_path / "backup"
+    shutil.copytree(home.path, backup)
+    assert not (backup / JOURNAL_FILE).exists()
+    pool = home.open()
+    pool.commit()
+    put(pool, pool.catalog.disk("d"), 0, "another life")
+    pool.punch(pool.catalog.disk("d"), 0, B)
+    put(pool, pool.catalog.disk("d"), 1, "another life")
+    assert sync(pool)
+    home.close()
+    shutil.copytree(backup, home.path, dirs_exist_ok=True)  # the journal stays
+    pool = home.open()
+    pool.commit()
+    pool = crash(home)
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", ""]
