@@ -50,13 +50,15 @@ def clear_range(bits: bytearray, first: int, count: int) -> None:
 
 def clear_many(bits: bytearray, blocks: np.ndarray) -> None:
     """Mark the distinct `blocks` as free. All of them must be allocated."""
-    set_many(bits, blocks, False)
-
-
-def set_many(bits: bytearray, blocks: np.ndarray, allocated: bool) -> None:
-    """Mark the distinct `blocks` as allocated or free. All of them must be the other."""
     flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-    assert (flags[blocks] != allocated).all(), f"a block is {'allocated' if allocated else 'freed'} twice"
+    assert flags[blocks].all(), "a block is freed twice"
+    flags[blocks] = 0
+    bits[:] = np.packbits(flags, bitorder="little").tobytes()
+
+
+def put_many(bits: bytearray, blocks: np.ndarray, allocated: bool) -> None:
+    """Mark the `blocks` as allocated or free, whatever they were."""
+    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
     flags[blocks] = allocated
     bits[:] = np.packbits(flags, bitorder="little").tobytes()
 

@@ -25,10 +25,11 @@ class Journal:
     """The journal of one pool. The owner places records, any one thread writes them, in that order."""
 
     def __init__(self, path: str) -> None:
-        """The file is made when the first record is placed. Raises PoolError when there is one that cannot be read."""
+        """The file is made by `prepare`. Raises PoolError when there is one that cannot be opened."""
         self._path = path
         self._fd = -1
         self._ready = False
+        self.wanted = False  # somebody would have placed a record if it were ready
         self._next = 0
         self._used_bytes = 0  # since the last commit
         try:
@@ -53,7 +54,8 @@ class Journal:
 
     def place(self, length: int) -> int | None:
         """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
-        if length > RECORD_BYTES_MAX or (not self._ready and not self._prepare()):
+        self.wanted = True
+        if length > RECORD_BYTES_MAX or not self._ready:
             return None
         at = self._next if self._next + length <= JOURNAL_BYTES else 0
         used = self._used_bytes + length + (self._next and JOURNAL_BYTES - self._next if at == 0 else 0)
@@ -62,18 +64,23 @@ class Journal:
         self._next, self._used_bytes = at + length, used
         return at
 
-    def _prepare(self) -> bool:
-        # Blocks of the host, so that no record fails for want of space. False: it has not so many.
+    def prepare(self) -> None:
+        """If somebody wants it: have blocks of the host for all of the ring, so that no record waits or fails for them.
+
+        For who may wait, as the writer of records. If the host has not so many, there are no records for now.
+        """
+        if self._ready or not self.wanted:
+            return
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.posix_fallocate(self._fd, 0, JOURNAL_BYTES)
+            os.pwrite(self._fd, bytes(JOURNAL_BYTES), 0)  # else the host notes with each record that there is data now
             os.fsync(self._fd)
             sync_directory(os.path.dirname(self._path))
         except OSError:
-            return False
+            return
         self._ready = True
-        return True
 
     def write(self, position: int, record: bytes) -> None:
         """Make a record durable. Raises StorageError."""

@@ -243,6 +243,7 @@ class Commits:
             update.put(SPACE, key, bitmap.encode(key, bits))
         if update:
             self._map.apply(update)
+        self.journal.prepare()
 
     def grow(self) -> None:
         """Give the map more address space (owner; no reader may be open)."""

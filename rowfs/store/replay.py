@@ -80,17 +80,21 @@ def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:
     nothing = np.empty(0, np.int64)
     taken = np.concatenate([nothing, *(_owned(key, value) for key, value in update.pages.items() if value is not None)])
     held = np.concatenate([nothing, *(_owned_before(blockmap, key) for key in update.pages)])
-    chunks: dict[int, bytearray] = {}
-    for blocks, allocated in ((np.setdiff1d(held, taken), False), (np.setdiff1d(taken, held), True)):
-        for chunk in np.unique(blocks // CHUNK_BLOCKS).tolist():
-            bits = chunks.get(chunk)
-            if bits is None:
-                bits = chunks[chunk] = _bitmap(blockmap, chunk)
-            inside = blocks[blocks // CHUNK_BLOCKS == chunk] - chunk * CHUNK_BLOCKS
-            bitmap.set_many(bits, inside, allocated)
-    for chunk, bits in chunks.items():
+    let_go = np.setdiff1d(held, taken)
+    for chunk in np.unique(np.concatenate([let_go, taken]) // CHUNK_BLOCKS).tolist():
         key = CHUNK_KEY.pack(chunk)
+        try:
+            bits = _bitmap(blockmap, key)
+        except CorruptionError:
+            continue  # it stays damaged, which the checker tells and can mend
+        bitmap.put_many(bits, _inside(let_go, chunk), False)
+        bitmap.put_many(bits, _inside(taken, chunk), True)
         update.put(SPACE, key, bitmap.encode(key, bits))
+
+
+def _inside(blocks: np.ndarray, chunk: int) -> np.ndarray:
+    found: np.ndarray = blocks[blocks // CHUNK_BLOCKS == chunk] - chunk * CHUNK_BLOCKS
+    return found
 
 
 def _owned(key: bytes, value: Value) -> np.ndarray:
@@ -102,11 +106,15 @@ def _owned(key: bytes, value: Value) -> np.ndarray:
 def _owned_before(blockmap: BlockMap, key: bytes) -> np.ndarray:
     branch, index, epoch = PAGE_KEY.unpack(key)
     stored = blockmap.version(BranchId(branch), PageIndex(index), Epoch(epoch))
-    return _owned(key, stored[1]) if stored is not None and stored[0] == epoch else np.empty(0, np.int64)
+    if stored is not None and stored[0] == epoch:
+        try:
+            return _owned(key, stored[1])
+        except CorruptionError:  # the record's is whole; what only this one owned stays allocated until a repair
+            log.warning("page %d of branch %d was damaged, and is replaced from the journal", index, branch)
+    return np.empty(0, np.int64)
 
 
-def _bitmap(blockmap: BlockMap, chunk: int) -> bytearray:
-    key = CHUNK_KEY.pack(chunk)
+def _bitmap(blockmap: BlockMap, key: bytes) -> bytearray:
     stored = blockmap.get(SPACE, key)
     return bytearray(bitmap.CHUNK_BYTES) if stored is None else bitmap.decode(key, stored)
 

@@ -15,7 +15,7 @@ from rowfs.base.units import MIB
 from rowfs.mount import committer
 from tests.operations.conftest import Log
 from tests.operations.helpers import FailingData, Fs, GatedData, Writes, refused, until, without_journal
-from tests.store.helpers import B, fill
+from tests.store.helpers import B, fill, ready
 
 
 def gated(fs: Fs) -> GatedData:
@@ -316,6 +316,7 @@ async def test_a_commit_that_fails_unexpectedly_is_a_failed_commit(
 
     if step == "write":
         without_journal(monkeypatch)
+    ready(fs.pool.commits.journal)
     monkeypatch.setattr(fs.pool.commits, step, fault)
     with refused(EIO):
         await fs.ops.fsync(handle, False)

@@ -12,7 +12,7 @@ from rowfs.mount import committer
 from rowfs.persist.blockmap import BlockMap, MapNoSpaceError, MapUpdate
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused, until, without_journal
-from tests.store.helpers import B
+from tests.store.helpers import B, ready
 
 TINY_BYTES = 64 * B
 
@@ -46,6 +46,7 @@ async def test_the_journal_takes_what_the_map_has_no_space_for(
     host = Host(monkeypatch)
     await fs.disk("vm", 2, "one")
     handle = await fs.open("vm")
+    ready(fs.pool.commits.journal)
     host.full = True
     await fs.put(handle, 1, "two")
     await fs.ops.fsync(handle, False)

@@ -22,7 +22,7 @@ from rowfs.store.diskio import point_of
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
 from tests.operations.helpers import Survivor
-from tests.store.helpers import B, Home, fill
+from tests.store.helpers import B, Home, fill, ready
 
 SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
 WRITE_CACHE = 1  # a write's flag
@@ -372,6 +372,7 @@ def test_data_alone_is_synced_without_python(kernel: Kernel) -> None:
 def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a"))
     kernel.pool.commit()
+    ready(kernel.pool.commits.journal)
     kernel.snapshot("s")
     assert kernel.fsync(DISK) is None, "the map has to be committed: there is a new snapshot"
     kernel.pool.commit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, PAGE_BYTES, PageIndex
+from rowfs.persist.journal import Journal
 from rowfs.store.check import Finding, check_map
 from rowfs.store.diskio import point_of
 from rowfs.store.model import Disk, Snapshot
@@ -69,6 +70,13 @@ class Home:
             assert_exact(pool)
         finally:
             self.close()
+
+
+def ready(journal: Journal) -> Journal:
+    """Have the journal ready, as it is after the first commit that could have been a record instead."""
+    journal.wanted = True
+    journal.prepare()
+    return journal
 
 
 def release_all(pool: Pool) -> None:

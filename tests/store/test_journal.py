@@ -10,7 +10,7 @@ import pytest
 
 from rowfs.base import journalcode
 from rowfs.base.errors import CorruptionError, PoolError, StorageError
-from rowfs.base.format import JOURNAL_FILE, PAGES, TABLES
+from rowfs.base.format import JOURNAL_FILE, PAGES, SPACE, TABLES
 from rowfs.base.journalcode import encode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap
@@ -18,11 +18,12 @@ from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal
 from rowfs.store.check import check_pool
 from rowfs.store.commit import RECORD_PAGES_MAX
 from rowfs.store.pool import Pool
-from tests.store.helpers import B, Home, P, disk_of, findings, get, put
+from tests.store.helpers import B, Home, P, disk_of, findings, get, put, ready
 
 
 def sync(pool: Pool) -> bool:
     """Make what changed durable with a record; False: it has to be a commit."""
+    ready(pool.commits.journal)
     appended = pool.commits.begin_record()
     if appended is None:
         return False
@@ -43,7 +44,10 @@ def crash(home: Home) -> Pool:
 
 def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal"))
-    assert journal.records(1) == [] and not os.path.exists(tmp_path / "journal")
+    journal.prepare()
+    assert journal.records(1) == [] and not os.path.exists(tmp_path / "journal"), "nobody has wanted it"
+    assert journal.place(3 * BLOCK_BYTES) is None
+    journal.prepare()
     places = [journal.place(3 * BLOCK_BYTES) for _ in range(171)]
     assert places[:170] == [n * 3 * BLOCK_BYTES for n in range(170)] and places[170] is None
     journal.begin()
@@ -53,7 +57,7 @@ def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(tmp_path
 
 
 def test_the_ring_goes_on_for_ever(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"))
+    journal = ready(Journal(str(tmp_path / "journal")))
     assert journal.place(RECORD_BYTES_MAX + BLOCK_BYTES) is None
     places = set()
     for number in range(40):
@@ -66,7 +70,7 @@ def test_the_ring_goes_on_for_ever(tmp_path: Path) -> None:
 
 
 def test_records_are_those_of_one_commit_without_a_gap(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"))
+    journal = ready(Journal(str(tmp_path / "journal")))
     for commit, number in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 4)):
         place = journal.place(BLOCK_BYTES)
         assert place is not None
@@ -81,8 +85,11 @@ def test_a_host_without_space_has_no_journal(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    journal = Journal(str(tmp_path / "journal"))
+    journal = ready(Journal(str(tmp_path / "journal")))
     assert journal.place(BLOCK_BYTES) is None
+    monkeypatch.undo()
+    journal.prepare()
+    assert journal.place(BLOCK_BYTES) == 0, "as soon as there is space"
     journal.close()
 
 
@@ -265,6 +272,7 @@ def test_a_record_that_contradicts_the_map_is_damage(home: Home) -> None:
     pool = home.open()
     disk_of(pool, "a")
     pool.commit()
+    ready(pool.commits.journal)
     place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
     assert place is not None
     pool.commits.journal.write(place, encode(commit, 1, [(PAGES, bytes(12), b"nonsense")]))
@@ -275,8 +283,26 @@ def test_a_record_that_contradicts_the_map_is_damage(home: Home) -> None:
     home.open()
 
 
+@pytest.mark.parametrize("table", [PAGES, SPACE])
+def test_damage_in_the_map_of_what_a_record_changes_is_no_obstacle(home: Home, table: str) -> None:
+    pool = home.open()
+    disk = disk_of(pool, "a")
+    pool.commit()
+    put(pool, disk, 1, "b")
+    assert sync(pool)
+    ((_, value),) = ((key, bytes(value)) for key, value in pool._map.items(table))
+    pool.abandon()
+    held = (home.path / "map" / "data.mdb").read_bytes()
+    damaged = value[:-1] + bytes([value[-1] ^ 0x55])
+    (home.path / "map" / "data.mdb").write_bytes(held.replace(value, damaged))
+    found, mended = check_pool(str(home.path), repair=True)
+    assert mended if table == SPACE else not found
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+
+
 def test_a_write_to_the_journal_that_fails_is_told(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"))
+    journal = ready(Journal(str(tmp_path / "journal")))
     place = journal.place(BLOCK_BYTES)
     assert place is not None
     os.close(journal.fileno())
@@ -289,6 +315,7 @@ def test_a_write_to_the_journal_that_fails_is_told(tmp_path: Path) -> None:
 def test_an_fsync_waits_for_a_record_on_its_way_that_grows_a_disk_alone(home: Home) -> None:
     pool = home.open()
     disk = pool.create_disk("d", B)
+    ready(pool.commits.journal)
     pool.commit()
     pool.write(disk, B, bytes(B))  # a hole: no data is written
     assert pool.commits.begin_record() is not None, "by the C extension, whose worker writes it"
@@ -299,6 +326,7 @@ def test_a_void_record_need_not_be_understood(home: Home, monkeypatch: pytest.Mo
     pool = home.open()
     disk_of(pool, "a")
     pool.commit()
+    ready(pool.commits.journal)
     place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
     assert place is not None
     with monkeypatch.context() as patch:  # a rowfs to come, with one more sub-database
