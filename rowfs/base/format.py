@@ -36,11 +36,14 @@ PAGES = "pages"  # u32 branch, u32 page, u32 epoch -> base.pagecode
 CHANGES = "changes"  # u32 branch, u32 epoch, u16 group -> 64 bytes, bit n: page 512 * group + n has such a version
 SPACE = "space"  # u32 chunk -> base.bitmap
 PENDING = "pending"  # u8 kind, 3 * u32 -> RemovalRecord (kind 1: removal id, 0, 0), nothing (2: branch, page, epoch)
-TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING)
+SHARES = "shares"  # u32 region -> base.sharecode
+TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, SHARES)
+ADDED_TABLES = (SHARES,)  # where one is missing it is as if it were empty: it came after the first pools
 
 PAGE_KEY = struct.Struct(">III")
 CHANGE_KEY = struct.Struct(">IIH")
 CHUNK_KEY = struct.Struct(">I")
+REGION_KEY = struct.Struct(">I")
 ID_KEY = struct.Struct(">Q")
 PENDING_KEY = struct.Struct(">BIII")
 POOL_KEY = b"pool"

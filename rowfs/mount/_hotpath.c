@@ -6,7 +6,7 @@
  *     (handle -> disk -> head -> page), so there is nothing to invalidate, and a snapshot, a rollback or a commit takes
  *     effect for C with the same store as for Python.
  *   - C reads `addresses` and `owned` of a page, and never changes a byte of them. What it sets is what DiskIO sets when it
- *     overwrites an owned block: `io.unsynced` and `page.used`. Blocks that the head does not own it hands to
+ *     overwrites an owned block: `io.unsynced` and `page.used`. Blocks that the head does not own, or not alone, it hands to
  *     DiskIO.redirect, which alone allocates and maps.
  *   - All of it runs on the trio thread, between two awaits, with the GIL held from the first look at a page until its
  *     data is written: nothing can change in between. While a large write copies its data, the GIL is let go of: other

@@ -12,12 +12,11 @@ import trio
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.mount.holders import Attachment
 from rowfs.mount.inodes import Chain, Directory, Node
-from rowfs.mount.service import Service
+from rowfs.mount.service import SLICE_S, Service
 from rowfs.store.figures import Pausing
 from rowfs.store.model import Disk, Snapshot
 
 PREFIX = "user.rowfs."
-SLICE_S = 0.002  # of counting, before requests have their turn
 
 _DISK = ("size_bytes", "mapped_bytes", "created", "modified", "snapshots")
 _SNAPSHOT = (

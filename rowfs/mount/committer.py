@@ -93,10 +93,10 @@ class Committer:
 
     async def throttle(self) -> None:
         """After a write: see to it that what is not yet durable stays within bounds."""
-        pages = self._pool.versions.dirty_pages
-        if pages > self.soft_pages:
+        pages, crowded = self._pool.versions.dirty_pages, self._pool.space.shares.crowded
+        if pages > self.soft_pages or crowded:
             self._kick(whole=True)
-            if pages > self.hard_pages:
+            if pages > self.hard_pages or crowded:
                 await self.commit(whole=True)
 
     def _kick(self, whole: bool = False) -> None:

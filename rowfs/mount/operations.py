@@ -435,7 +435,9 @@ class Operations(pyfuse3.Operations):
         native.module.reply_offset(request, found)
 
     async def _copy_file_range(self, request: int, source: int, at: int, target: int, to: int, length: int) -> None:
-        copied = self._service.share(self._handles[source].target, at, self._writable(target), to, length)
+        copied = await self._service.share(self._handles[source].target, at, self._writable(target), to, length)
+        if self._handles[target].sync:
+            await self._service.committer.commit()
         native.module.reply_count(request, copied)
 
     # The whole

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
 
@@ -25,7 +26,8 @@ from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
 
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # modes of fallocate, linux/falloc.h
-SLICE_PAGES = 64  # pages punched or counted before others may work
+SLICE_PAGES = 64  # pages punched before others may work
+SLICE_S = 0.002  # of counting or sharing, before they may
 
 
 class Service:
@@ -180,17 +182,25 @@ class Service:
             raise RowfsError("there is no data behind the offset", ENXIO)
         return first
 
-    def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> int:
-        """As copy_file_range(2), without copying: a whole file into an empty disk is a clone.
+    async def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> int:
+        """As Pool.share: how many bytes. The kernel has written back both files, and drops its cache of the target.
 
-        Raises RowfsError with EOPNOTSUPP for anything else, upon which the caller copies.
+        Raises RowfsError when it is none, with EOPNOTSUPP for what cannot be shared, upon which the caller copies.
         """
-        self.pool.check_writable()
-        size = source.size_bytes
-        if at or to or length < size or disk is source or disk.mapped_blocks or not size:
-            raise RowfsError("only whole files can be shared, into empty disks", EOPNOTSUPP)
-        self.pool.become(disk, source)  # the kernel has written back both files, and drops what it caches of the target
-        return size
+        shared, end = 0, time.monotonic() + SLICE_S
+        with self.held(source), self.held(disk):
+            try:
+                for done in self.pool.share(source, at, disk, to, length):
+                    shared = done
+                    if time.monotonic() >= end:
+                        await self.committer.throttle()
+                        await trio.lowlevel.checkpoint()
+                        self.pool.check_writable()
+                        end = time.monotonic() + SLICE_S
+            except RowfsError:
+                if not shared:
+                    raise
+        return shared
 
     # Snapshots
 

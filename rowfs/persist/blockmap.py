@@ -20,6 +20,7 @@ import lmdb
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError, system_error_line
 from rowfs.base.format import (
+    ADDED_TABLES,
     CHANGE_KEY,
     CHANGES,
     GROUP_BYTES,
@@ -120,12 +121,16 @@ class Reader:
     @_translated
     def get(self, table: str, key: bytes) -> Value | None:
         """The value under `key`, or None."""
+        if table not in self._tables:
+            return None
         value: Value | None = self._txn.get(key, db=self._tables[table])
         return value
 
     @_translated_items
     def items(self, table: str, start: bytes = b"") -> Iterator[tuple[bytes, Value]]:
         """All keys from `start` on, ascending, and their values."""
+        if table not in self._tables:
+            return
         with self._txn.cursor(self._tables[table]) as cursor:
             if cursor.set_range(start):
                 for key, value in cursor.iternext():
@@ -215,7 +220,7 @@ class BlockMap(Reader):
                 if shared:
                     self._check_shared(path)
                 self._env.reader_check()
-                self._open_tables = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
+                self._open_tables = dict(self._tables_there())
                 stack.pop_all()
         except OSError as error:
             raise PoolError(f"cannot open the block map in {path}: {error.strerror}") from None
@@ -241,6 +246,14 @@ class BlockMap(Reader):
                         _put_records(txn, tables[table], changes)
         except lmdb.Error as error:
             raise _failure(error) from None
+
+    def _tables_there(self) -> Iterator[tuple[str, lmdb._Database]]:
+        for name in TABLES:
+            try:
+                yield name, self._env.open_db(name.encode(), create=False)
+            except lmdb.NotFoundError:
+                if name not in ADDED_TABLES:
+                    raise
 
     def _check_shared(self, path: str) -> None:
         # A reader keeps the pages of its commit. Its meta page is written over when two more are made.
@@ -301,15 +314,19 @@ class BlockMap(Reader):
         Raises MapFullError and MapNoSpaceError (nothing changed, and it can be tried again), StorageError,
         CorruptionError.
         """
+        tables = self._open_tables.copy()  # the owner's reader knows nothing of a new one before `refresh`
         try:
             with self._env.begin(write=True) as txn:
                 self._put_pages(txn, update.pages)
                 for table, changes in update.records.items():
-                    _put_records(txn, self._open_tables[table], changes)
+                    if table not in tables:  # to make it at once would be a commit, and void what the journal holds
+                        tables[table] = self._env.open_db(table.encode(), txn=txn)
+                    _put_records(txn, tables[table], changes)
         except lmdb.MapFullError:
             raise MapFullError("the block map is full") from None
         except lmdb.Error as error:
             raise _failure(error) from error
+        self._open_tables = tables
         if self._keeps_reserve:
             self._reserve()
 

@@ -4,6 +4,7 @@ Invariants:
 - A set bit in memory is a block that is allocated, or freed by a commit that is not yet recycled. Only `recycle` clears
   bits, so a freed block is never handed out before the commit that freed it is durable and its readers are done.
 - What `freeze` gives the commit has the bits of all freed blocks clear: durable bitmaps never know a block as both.
+- A block that several owners share (persist.shares) is freed when the last of them lets go of it.
 - A claim is a run of free blocks that one writer alone allocates from. It lives in memory only; its bits are clear.
 - available[chunk] = blocks of the chunk that are neither allocated nor claimed.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import CorruptionError, NoSpaceError
 from rowfs.base.format import CHUNK_KEY
 from rowfs.base.units import BLOCK_BYTES, MIB, BlockAddress
+from rowfs.persist.shares import Shares
 
 CLAIM_BLOCKS = 512  # 2 MiB: random overwrites of one disk land side by side even when others write too
 ROOMY_BLOCKS = CHUNK_BLOCKS // 8  # a chunk with less free is used only when the data file cannot grow
@@ -41,10 +43,11 @@ class Claim:
 
 @dataclass(slots=True)
 class FrozenSpace:
-    """What a commit takes of the free space: bitmaps as they will be durable, and the blocks it frees."""
+    """What a commit takes of the free space: bitmaps and shares as they will be durable, and the blocks it frees."""
 
     chunks: dict[int, bytearray]
     freed: np.ndarray
+    shares: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class Space:
@@ -56,10 +59,12 @@ class Space:
         used: dict[int, int],
         capacity_blocks: int | None,
         host_free_bytes: Callable[[], int],
+        shares: Shares,
     ) -> None:
         """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none)."""
         self._load = load
         self._host_free_bytes = host_free_bytes
+        self.shares = shares
         self.capacity_blocks = capacity_blocks
         self.allocated_blocks = sum(used.values())
         self._available = array("q", [CHUNK_BLOCKS]) * (max(used, default=-1) + 1)
@@ -72,9 +77,8 @@ class Space:
         self._scanned = -1  # the chunk that _free_runs are of
         self._free_runs: deque[tuple[int, int]] = deque()
         self._freed: list[np.ndarray] = []  # since the last freeze
-        self._freed_one: list[int] = []
         self._unrecycled: list[np.ndarray] = []  # durable or in a commit, not yet recycled
-        self.freed_blocks = 0  # how many are in the three above
+        self.freed_blocks = 0  # how many are in the two above
 
     # Allocating
 
@@ -202,27 +206,25 @@ class Space:
 
     # Freeing
 
-    def free(self, address: int) -> None:
-        """Free one block, with the next commit."""
-        self._freed_one.append(address)
-        self.freed_blocks += 1
-
-    def free_many(self, addresses: np.ndarray) -> None:
-        """Free blocks, with the next commit."""
+    def free(self, addresses: np.ndarray) -> int:
+        """An owner lets go of these blocks: free those that nobody else owns, with the next commit. How many?"""
+        if self.shares:
+            addresses = self.shares.release(addresses)
         if len(addresses):
             self._freed.append(addresses.astype(np.int64))
             self.freed_blocks += len(addresses)
+        return len(addresses)
 
     @property
     def freed_now(self) -> bool:
         """Whether blocks were freed since the last freeze."""
-        return bool(self._freed or self._freed_one)
+        return bool(self._freed)
 
     def freeze(self) -> FrozenSpace:
         """What the commit that begins now makes durable. Its freed blocks must come back through `recycle`."""
-        freed = np.concatenate([*self._freed, np.array(self._freed_one, np.int64)])
+        freed = np.concatenate([NO_ADDRESSES, *self._freed])
         freed.sort()
-        self._freed, self._freed_one = [], []
+        self._freed = []
         if len(freed):
             self._unrecycled.append(freed)
         chunks = {}
@@ -234,11 +236,12 @@ class Space:
                     bitmap.clear_many(bits, blocks)
             chunks[chunk] = bits
         self._committing, self._changed = set(chunks), set()
-        return FrozenSpace(chunks, freed)
+        return FrozenSpace(chunks, freed, self.shares.freeze())
 
     def committed(self) -> None:
         """What `freeze` gave last is durable now, and what `load` reads."""
         self._committing = set()
+        self.shares.committed()
 
     def recycle(self, freed: np.ndarray) -> None:
         """Make the blocks of a durable commit, whose readers are done, free for new data."""

@@ -2,16 +2,16 @@
 
     names      records are readable, refer to records that exist, and to points that have been
     versions   every page version is readable, owns only what it holds, and holds what it does not own because the
-               version before it holds the same (so that by induction the oldest version holding a block owns it)
-    owners     no block has two owners
+               version before it holds the same (so that by induction one before owns it)
+    owners     each block has one owner, and as many more as its count of shares says
     space      the allocated blocks are those that have an owner, and the label; the data file reaches them
     changes    the change index lists every page version, and no other
     figures    what disks and snapshots say they map and wrote is what their pages say
     pages      LMDB's own pages: persist.mapcheck, and its offline verifier when nobody has the pool open
 
 A mounted pool can be checked too: LMDB gives a consistent view of the last commit. What can be mended without guessing
-is collected while checking: bitmaps, the change index and figures follow from the page versions, as long as every one
-of those can be read. Nothing that a name refers to is ever removed.
+is collected while checking: bitmaps, shares, the change index and figures follow from the page versions, as long as
+every one of those can be read. Nothing that a name refers to is ever removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rowfs.base import bitmap, pagecode
+from rowfs.base import bitmap, pagecode, sharecode
 from rowfs.base.errors import BusyError, CorruptionError, PoolError
 from rowfs.base.format import (
     BRANCHES,
@@ -48,6 +48,8 @@ from rowfs.base.format import (
     PENDING_KEY,
     PENDING_REMOVAL,
     POOL_KEY,
+    REGION_KEY,
+    SHARES,
     SNAPSHOTS,
     SPACE,
     BranchRecord,
@@ -150,6 +152,42 @@ def check_map(reader: Reader, progress: Progress = lambda done, total: None) -> 
     return _Check(reader, progress).run()
 
 
+class _Further:
+    """The further owners of blocks: those behind the first. As stored, but for the region that is counted in."""
+
+    def __init__(self) -> None:
+        self._stored: dict[int, bytes | None] = {}
+        self._region = -1
+        self._counts = np.zeros(sharecode.REGION_BLOCKS, np.int64)
+
+    def add(self, addresses: np.ndarray, owners: np.ndarray) -> None:
+        """Distinct, ascending blocks have so many further owners more."""
+        regions = addresses >> sharecode.REGION_BITS
+        for region in np.unique(regions).tolist():
+            here = regions == region
+            self._turn_to(region)
+            self._counts[addresses[here] & sharecode.REGION_MASK] += owners[here]
+
+    def _turn_to(self, region: int) -> None:
+        if region == self._region:
+            return
+        if self._region >= 0:
+            counts = np.minimum(self._counts, sharecode.FURTHER_MAX).astype(np.uint16)
+            self._stored[self._region] = sharecode.encode(REGION_KEY.pack(self._region), counts)
+        self._region = region
+        self._counts = self.counts(region).astype(np.int64)
+
+    def counts(self, region: int) -> np.ndarray:
+        """Of a region that is not counted in."""
+        stored = self._stored.get(region)
+        return sharecode.decode(REGION_KEY.pack(region), stored) if stored else np.zeros_like(self._counts)
+
+    def records(self) -> dict[int, bytes]:
+        """The records that there ought to be, by region."""
+        self._turn_to(-1)
+        return {region: stored for region, stored in self._stored.items() if stored}
+
+
 class _Check:
     def __init__(self, reader: Reader, progress: Progress) -> None:
         self.reader = reader
@@ -160,6 +198,7 @@ class _Check:
         self.snapshots: dict[int, SnapshotRecord] = {}
         self.branches: dict[int, BranchRecord] = {}
         self.owners: dict[int, np.ndarray] = {}  # by chunk: which blocks have an owner
+        self.further = _Further()
         self.mapped_steps: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # by branch and epoch
         self.owned_counts: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self.listed: dict[bytes, int] = defaultdict(int)  # what the change index ought to hold
@@ -170,6 +209,7 @@ class _Check:
     def run(self) -> list[Finding]:
         self._names()
         self._versions()
+        self._shares()
         self._space()
         self._changes()
         self._figures()
@@ -262,7 +302,7 @@ class _Check:
         elif not 0 < snapshot.epoch < branch.epoch:
             self._found("names", f"snapshot {snapshot.name} is of an epoch that branch {branch.id} never had")
 
-    # versions and owners
+    # versions
 
     def _versions(self) -> None:
         total = self.reader.entries(PAGES)
@@ -322,26 +362,20 @@ class _Check:
                 "versions",
                 f"{self._where(key)} holds address {addresses[slot]} (slot {slot}) that nothing before it held",
             )
-        again = owned & (addresses == inherited)
-        if again.any():
-            slot = int(np.flatnonzero(again)[0])
-            self._found(
-                "versions",
-                f"{self._where(key)} owns address {addresses[slot]} (slot {slot}) that the one before it held",
-            )
-        self._claim_blocks(key, addresses[owned & mapped])
+        self._claim_blocks(addresses[owned & mapped])
         self.mapped_steps[branch][epoch] += int(mapped.sum()) - int((inherited != HOLE).sum())
         self.owned_counts[branch][epoch] += int(owned.sum())
 
-    def _claim_blocks(self, key: bytes, addresses: np.ndarray) -> None:
+    def _claim_blocks(self, addresses: np.ndarray) -> None:
         for chunk in np.unique(addresses // bitmap.CHUNK_BLOCKS).tolist():
-            blocks = addresses[addresses // bitmap.CHUNK_BLOCKS == chunk] - chunk * bitmap.CHUNK_BLOCKS
+            blocks, owners = np.unique(
+                addresses[addresses // bitmap.CHUNK_BLOCKS == chunk] - chunk * bitmap.CHUNK_BLOCKS, return_counts=True
+            )
             flags = self._owner_flags(chunk)
-            if flags[blocks].any() or len(np.unique(blocks)) < len(blocks):
-                first = int(blocks[flags[blocks]][0]) if flags[blocks].any() else int(blocks[0])
-                self._found(
-                    "owners", f"{self._where(key)} owns address {chunk * bitmap.CHUNK_BLOCKS + first}, as another does"
-                )
+            further = owners - 1 + flags[blocks]
+            shared = further > 0
+            if shared.any():
+                self.further.add(blocks[shared] + chunk * bitmap.CHUNK_BLOCKS, further[shared])
             flags[blocks] = True
             self.owners[chunk] = np.packbits(flags)
 
@@ -350,6 +384,38 @@ class _Check:
         if packed is None:
             return np.zeros(bitmap.CHUNK_BLOCKS, bool)
         return np.unpackbits(packed).astype(bool)
+
+    # owners
+
+    def _shares(self) -> None:
+        right = self.further.records()
+        stored = {}
+        for key, value in self.reader.items(SHARES):
+            if self._is_key("owners", SHARES, REGION_KEY, key):
+                stored[REGION_KEY.unpack(key)[0]] = bytes(value)
+            else:
+                self.mended.put(SHARES, key, None)
+        for region in sorted(right.keys() | stored.keys()):
+            if right.get(region) != stored.get(region):
+                self._found("owners", self._compare_shares(region, stored.get(region)))
+                if self.readable:  # else a version that cannot be read may be the other owner
+                    self.mended.put(SHARES, REGION_KEY.pack(region), right.get(region))
+
+    def _compare_shares(self, region: int, stored: bytes | None) -> str:
+        right, says = self.further.counts(region), np.zeros(sharecode.REGION_BLOCKS, np.int64)
+        if stored is not None:
+            try:
+                says = sharecode.decode(REGION_KEY.pack(region), stored)
+            except CorruptionError as error:
+                return f"region {region}: {error}"
+        wrong = np.flatnonzero(right != says)
+        if not len(wrong):
+            return f"region {region}: a record of shares is not coded as it ought to be"
+        block = int(wrong[0])
+        return (
+            f"{len(wrong)} blocks of region {region} have other owners than counted: "
+            f"address {(region << sharecode.REGION_BITS) + block} has {right[block] + 1}, not {says[block] + 1}"
+        )
 
     # space
 

@@ -1,6 +1,6 @@
 """The commit: how changes in memory become durable, all of them or none.
 
-    1  freeze       owner   dirty pages, bitmaps, records are set aside; the owner goes on with copies
+    1  freeze       owner   dirty pages, bitmaps, shares, records are set aside; the owner goes on with copies
     2  sync         worker  fdatasync of the data file
     3  apply        worker  one LMDB transaction, synced
     4  finish       owner   frozen pages are clean; points whose removal is durable now may be dropped
@@ -28,9 +28,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rowfs.base import bitmap, journalcode, pagecode
+from rowfs.base import bitmap, journalcode, pagecode, sharecode
 from rowfs.base.errors import ReadOnlyError, RowfsError
-from rowfs.base.format import CHUNK_KEY, PAGES, PENDING, PENDING_KEY, PENDING_REVISIT, SPACE, page_key
+from rowfs.base.format import (
+    CHUNK_KEY,
+    PAGES,
+    PENDING,
+    PENDING_KEY,
+    PENDING_REVISIT,
+    REGION_KEY,
+    SHARES,
+    SPACE,
+    page_key,
+)
 from rowfs.base.ranges import merge_sorted
 from rowfs.base.units import BlockAddress
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
@@ -122,7 +132,7 @@ class Commits:
     @property
     def _others_changed(self) -> bool:
         """Whether anything changed that no record of the journal may hold."""
-        return self._catalog.unsaved or self._io.revisits != self._saved_revisits
+        return self._catalog.unsaved or self._space.shares.changed or self._io.revisits != self._saved_revisits
 
     @property
     def map_behind(self) -> bool:
@@ -204,8 +214,9 @@ class Commits:
         self.running = None
         self._records = 0
         self.journal.begin()
-        self._versions.committed()
+        self._map.refresh()
         self._space.committed()
+        self._versions.committed()
         for removal in batch.removals:
             removal.durable = True
         if len(batch.space.freed):
@@ -241,6 +252,9 @@ class Commits:
         for chunk, bits in batch.space.chunks.items():
             key = CHUNK_KEY.pack(chunk)
             update.put(SPACE, key, bitmap.encode(key, bits))
+        for region, counts in batch.space.shares.items():
+            key = REGION_KEY.pack(region)
+            update.put(SHARES, key, sharecode.encode(key, counts))
         if update:
             self._map.apply(update)
         self.journal.prepare()

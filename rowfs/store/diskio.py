@@ -2,18 +2,19 @@
 
 A block is overwritten in place where the head's version of its page owns it; else a new block is allocated, written,
 and only then put into the page. So a write that fails leaves the disk as it was, and data under a snapshot is never
-touched. A block of zeros is stored as a hole.
+touched. A block of zeros is stored as a hole. A range that is shared gets the blocks of another range: none is copied,
+each has one owner more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import EFBIG
+from errno import EFBIG, EINVAL, EOPNOTSUPP
 from itertools import groupby
 
 import numpy as np
 
-from rowfs.base.errors import UsageError
+from rowfs.base.errors import RowfsError, UsageError
 from rowfs.base.ranges import Segment, Span, runs, segments
 from rowfs.base.units import (
     BLOCK_BITS,
@@ -27,12 +28,13 @@ from rowfs.base.units import (
 )
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.space import Space
-from rowfs.store.model import INHERITED, OWNED, Branch, Disk, Page, Point, Snapshot, VersionKey
+from rowfs.store.model import INHERITED, OWNED, SHARED, Branch, Disk, Page, Point, Snapshot, VersionKey
 from rowfs.store.versions import Versions
 
 ZERO_BLOCK = bytes(BLOCK_BYTES)
 SLOT_MASK = PAGE_BLOCKS - 1
-OWNED_ALL = b"\1" * PAGE_BLOCKS
+OWNED_ALL = bytes([OWNED]) * PAGE_BLOCKS
+HOLES = np.full(PAGE_BLOCKS, HOLE, np.int64)
 ZERO, IN_PLACE, REDIRECT = 0, 1, 2  # what becomes of a block that is written
 
 Extent = tuple[int, int]  # offset and length in bytes
@@ -225,13 +227,13 @@ class DiskIO:
             slot, blocks, data = slot + count, blocks - count, data[count << BLOCK_BITS :]
 
     def _map(self, disk: Disk, head: Branch, page: Page, slot: int, blocks: int, address: BlockAddress) -> None:
-        # Redirected blocks are not owned: their old data belongs to an older version. Or inherited and not durable yet.
+        # Redirected blocks are not owned: their old data belongs to an older version. Or others own them as well.
         addresses = page.addresses
         given_up = self._give_up(page, slot, blocks)
         if blocks == 1:
             holes = 1 if addresses[slot] == HOLE else 0
             addresses[slot] = address
-            page.owned[slot] = 1
+            page.owned[slot] = OWNED
         else:
             window = np.frombuffer(addresses, np.int64)[slot : slot + blocks]
             holes = blocks - int(np.count_nonzero(window))
@@ -242,27 +244,38 @@ class DiskIO:
         self._note(disk, head, page, holes + given_up < blocks)
 
     def _give_up(self, page: Page, slot: int, blocks: int) -> int:
-        if INHERITED not in page.owned[slot : slot + blocks]:
+        owned = page.owned[slot : slot + blocks]
+        if INHERITED not in owned and SHARED not in owned:
             return 0
-        mine = np.frombuffer(page.owned, np.uint8)[slot : slot + blocks] == INHERITED
-        self.space.free_many(np.frombuffer(page.addresses, np.int64)[slot : slot + blocks][mine])
+        mine = np.frombuffer(owned, np.uint8) != 0
+        self.space.free(np.frombuffer(page.addresses, np.int64)[slot : slot + blocks][mine])
         return int(np.count_nonzero(mine))
 
     def _unmap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int) -> None:
+        self._remap(disk, head, index, slot, HOLES[:blocks])
+
+    def _remap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, wanted: np.ndarray) -> None:
+        """Have slots hold other blocks, which the head owns beside others from now on, or holes."""
+        end = slot + len(wanted)
         page = self.versions.page(head, index)
-        mapped = blocks - page.addresses[slot : slot + blocks].count(HOLE)
-        if not mapped:
+        changed = np.frombuffer(page.addresses, np.int64)[slot:end] != wanted
+        if not changed.any():
             return  # a page that reads as holes need not become a version
         page = self.versions.writable(head, index)
-        window = np.frombuffer(page.addresses, np.int64)[slot : slot + blocks]
-        owned = np.frombuffer(page.owned, np.uint8)[slot : slot + blocks]
-        mine = window[owned != 0]
-        self.space.free_many(mine)
-        window[:] = HOLE
-        owned[:] = 0
-        disk.mapped_blocks -= mapped
-        head.written_blocks -= len(mine)
-        self._note(disk, head, page, len(mine) < mapped)
+        mapped = changed & (wanted != HOLE)
+        self.space.shares.add(wanted[mapped])  # first: what is let go of may be among them
+        window = np.frombuffer(page.addresses, np.int64)[slot:end]
+        owned = np.frombuffer(page.owned, np.uint8)[slot:end]
+        mine = changed & (owned != 0)
+        lost = int(np.count_nonzero(changed & (window != HOLE)))
+        self.space.free(window[mine])
+        window[:] = wanted
+        owned[changed] = 0
+        owned[mapped] = SHARED
+        gained, given_up = int(np.count_nonzero(mapped)), int(np.count_nonzero(mine))
+        disk.mapped_blocks += gained - lost
+        head.written_blocks += gained - given_up
+        self._note(disk, head, page, given_up < lost)
 
     def _note(self, disk: Disk, head: Branch, page: Page, let_go: bool) -> None:
         head.changes += 1
@@ -300,6 +313,52 @@ class DiskIO:
                     self._write_piece(disk, head, segment, memoryview(bytes(segment.length_bytes)))
             yield
 
+    # Sharing
+
+    def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> Iterator[int]:
+        """Have a range of `disk` hold the blocks of a range of `source`; pauses after each page with the bytes done.
+
+        The range ends where the source does. Blocks are shared whole: what is left of a range that ends within one is
+        for the caller to copy, unless both disks end there. It ends early when a disk gets another head in a pause.
+        Raises RowfsError with EOPNOTSUPP when nothing can be shared, UsageError past 16 TiB and for a range that
+        overlaps itself.
+        """
+        head, point = disk.head, point_of(source)
+        assert head is not None, "a deleted disk is written"
+        length = readable(source, at, length)
+        if to + length > DISK_BYTES_MAX:
+            raise UsageError("a disk cannot be larger than 16 TiB", EFBIG)
+        if disk is source and abs(at - to) < length:
+            raise UsageError("a range is shared with one that it overlaps", EINVAL)
+        if length and ((at | to) & (BLOCK_BYTES - 1) or not _whole_blocks(source, at, disk, to, length)):
+            raise RowfsError("only whole blocks can be shared", EOPNOTSUPP)
+        if to > disk.size_bytes:
+            self.clear_tail(disk, to)
+        done = 0
+        while disk.head is head and point_of(source) is point:
+            blocks = _whole_blocks(source, at + done, disk, to + done, length - done)
+            if not blocks:
+                return
+            blocks = self._share_in_page(point, at + done >> BLOCK_BITS, disk, head, to + done >> BLOCK_BITS, blocks)
+            done = min(length, done + (blocks << BLOCK_BITS))
+            if to + done > disk.size_bytes:
+                disk.size_bytes = to + done
+                self._count(disk)
+            yield done
+
+    def _share_in_page(self, point: Point | Branch, at: int, disk: Disk, head: Branch, to: int, blocks: int) -> int:
+        """Share blocks as far as they lie in one page on either side: how many that were."""
+        first, slot = at & SLOT_MASK, to & SLOT_MASK
+        blocks = min(blocks, PAGE_BLOCKS - max(first, slot))
+        index = PageIndex(at // PAGE_BLOCKS)
+        addresses = np.frombuffer(self.versions.page(point, index).addresses, np.int64)
+        self._remap(disk, head, PageIndex(to // PAGE_BLOCKS), slot, addresses[first : first + blocks].copy())
+        if isinstance(point, Branch):
+            self.versions.mark_shared(point, index)
+        return blocks
+
+    # Extents
+
     def extents(self, target: Disk | Snapshot, start: int = 0) -> Iterator[Extent]:
         """What holds data from byte `start` on, as (offset, length), ascending and joined, within the disk."""
         point, size = point_of(target), target.size_bytes
@@ -330,6 +389,12 @@ def point_of(target: Disk | Snapshot) -> Point | Branch:
 def readable(target: Disk | Snapshot, offset: int, length: int) -> int:
     """How many of `length` bytes from `offset` on there are."""
     return max(0, min(length, target.size_bytes - offset))
+
+
+def _whole_blocks(source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> int:
+    """How many blocks of a range can be shared: those it covers, and one more if both disks end in it."""
+    blocks, rest = divmod(length, BLOCK_BYTES)
+    return blocks + bool(rest and at + length >= source.size_bytes and to + length >= disk.size_bytes)
 
 
 def _zero_blocks(data: memoryview, blocks: int) -> np.ndarray | None:

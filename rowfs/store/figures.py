@@ -14,6 +14,7 @@ import numpy as np
 from rowfs.base.format import EPOCH_MAX
 from rowfs.base.ranges import runs
 from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, HOLE, PAGE_BYTES, BranchId, Epoch, PageIndex
+from rowfs.persist.shares import Shares
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import Extent, point_of
 from rowfs.store.lineage import Lineage, branch_ids, path
@@ -79,8 +80,9 @@ def _without(epochs: list[Epoch], gone: list[Epoch]) -> list[Epoch]:
 class Figures:
     """Figures of one pool."""
 
-    def __init__(self, versions: Versions, catalog: Catalog) -> None:
+    def __init__(self, versions: Versions, catalog: Catalog, shares: Shares) -> None:
         self._versions = versions
+        self._shares = shares
         self._catalog = catalog
         self._known: dict[int, tuple[object, int]] = {}  # by snapshot id: what the figure rests on, and the figure
 
@@ -92,11 +94,18 @@ class Figures:
         lineage = Lineage(self._versions, left.seen)
         before = Lineage(self._versions, _Left(self._catalog, set()).seen)
         counted: set[VersionKey] = set()
+        jointly: list[np.ndarray] = []  # blocks that others own too
         freed = 0
         for branch, epoch in points:
             for index in sorted(set(self._unseen_pages(left, branch, epoch))):
-                freed += self._freed_in_page(before, lineage, branch, index, epoch, counted)
+                for let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
+                    alone = self._shares.further(let_go) == 0
+                    freed += int(np.count_nonzero(alone))
+                    jointly.append(let_go[~alone])
                 yield
+        if jointly:  # free are those of which all owners let go
+            addresses, owners = np.unique(np.concatenate(jointly), return_counts=True)
+            freed += int(np.count_nonzero(owners > self._shares.further(addresses)))
         return freed * BLOCK_BYTES
 
     def _unseen_pages(self, left: _Left, branch: Branch, epoch: Epoch) -> Iterator[PageIndex]:
@@ -119,7 +128,7 @@ class Figures:
         if not any(left.named(heir) or left.head(heir) for heir in heirs):
             yield from self._unseen_pages(left, branch.origin, branch.fork)
 
-    def _freed_in_page(
+    def _let_go_in_page(
         self,
         before: Lineage,
         lineage: Lineage,
@@ -127,9 +136,8 @@ class Figures:
         index: PageIndex,
         epoch: Epoch,
         counted: set[VersionKey],
-    ) -> int:
-        """Blocks of the version that a point sees, and of unseen ones below, that nothing left holds; each once."""
-        freed = 0
+    ) -> Iterator[np.ndarray]:
+        """What the version that a point sees, and unseen ones below, own and nothing left has of them; each once."""
         held = self._version_at(branch, index, epoch)
         while held is not None:
             owner, at = held
@@ -143,9 +151,8 @@ class Figures:
             followers = before.followers(owner, index, at, end)
             if followers is not None:  # dead already: what nobody held is freed anyway
                 let_go &= ~_held_by_none(dead, before.seen_behind(followers))
-            freed += int(np.count_nonzero(let_go))
+            yield np.frombuffer(dead.addresses, np.int64)[let_go]
             held = self._version_at(owner, index, Epoch(at - 1))
-        return freed
 
     def _version_at(self, branch: Branch, index: PageIndex, epoch: Epoch) -> tuple[Branch, Epoch] | None:
         for owner, until in path(branch, epoch):
@@ -173,7 +180,7 @@ class Figures:
         behind = branch.named[at + 1] if at + 1 < len(branch.named) else EPOCH_MAX
         if branch.forks_between(Epoch(before + 1), behind) or (before == EPOCH_NONE and branch.origin is not None):
             return None
-        return before, behind, branch.changes if behind == EPOCH_MAX else 0
+        return before, behind, branch.changes if behind == EPOCH_MAX else 0, self._shares.changes
 
     def trimmed(self, disk: Disk) -> Pausing:
         """How many bytes a disk's snapshots hold where the disk itself has a hole now. Pauses after each page.
@@ -293,9 +300,9 @@ def _distinct(pages: list[Page], where: np.ndarray) -> int:
 
 
 def _held_by_none(dead: Page, holders: list[Page]) -> np.ndarray:
-    """Which of the blocks that a version owns none of the others holds."""
+    """Which of the blocks that a version owns none of the others has of it: what they own themselves they have not."""
     free: np.ndarray = np.frombuffer(dead.owned, np.uint8) != 0
     addresses = np.frombuffer(dead.addresses, np.int64)
     for page in holders:
-        free &= np.frombuffer(page.addresses, np.int64) != addresses
+        free &= (np.frombuffer(page.addresses, np.int64) != addresses) | (np.frombuffer(page.owned, np.uint8) != 0)
     return free

@@ -16,7 +16,9 @@ from rowfs.persist.space import Claim
 
 EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
 NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
-OWNED, INHERITED = 1, 2  # in a page: written in place; owned, but others may hold it until that is durable
+# What a page says of a block that it owns: OWNED, it is written in place; INHERITED, others may hold it until it is
+# durable that they do not; SHARED, others own it as well, or did when that was last looked at.
+OWNED, INHERITED, SHARED = 1, 2, 3
 PAGE_MEMORY_BYTES = PAGE_BLOCKS * 9 + 400  # both arrays and the objects around them
 
 
@@ -79,7 +81,8 @@ class Point:
 class Branch(BranchRecord):
     """A line of history, and what names its points.
 
-    floor: the newest point that something names. A version after it is writable in place: only the head sees it.
+    floor: the newest point that something names. A version after it is writable in place: only the head sees it. When
+    the newest point goes, it is lowered by Versions.sink_floor alone, which sees to pages in memory.
     """
 
     origin: Branch | None = None  # the branch that `parent` is the id of
@@ -112,7 +115,6 @@ class Branch(BranchRecord):
     def remove_point(self, epoch: Epoch) -> None:
         """No snapshot names this point any more, durably."""
         del self.points[bisect_left(self.points, epoch)]
-        self._lower_floor()
 
     def unname(self, epoch: Epoch) -> None:
         """The snapshot of this point is deleted; the point stays until that is durable."""
@@ -126,12 +128,10 @@ class Branch(BranchRecord):
     def remove_fork(self, epoch: Epoch, child: BranchId) -> None:
         """The child branch is gone."""
         self.forks.remove((epoch, child))
-        self._lower_floor()
 
-    def _lower_floor(self) -> None:
-        self.floor = max(
-            self.points[-1] if self.points else EPOCH_NONE, self.forks[-1][0] if self.forks else EPOCH_NONE
-        )
+    def newest_point(self) -> Epoch:
+        """The newest point that a snapshot holds or a child branch begins at; EPOCH_NONE: none."""
+        return max(self.points[-1] if self.points else EPOCH_NONE, self.forks[-1][0] if self.forks else EPOCH_NONE)
 
     def seen_between(self, first: Epoch, end: Epoch) -> bool:
         """Whether a snapshot or the head sees a version of epoch `first` that the version at `end` follows."""

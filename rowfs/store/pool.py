@@ -11,10 +11,12 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from rowfs.base import bitmap
+import numpy as np
+
+from rowfs.base import bitmap, sharecode
 from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, PoolError, ReadOnlyError, UsageError
 from rowfs.base.format import (
     CHUNK_KEY,
@@ -26,6 +28,8 @@ from rowfs.base.format import (
     MAP_DIR,
     META,
     POOL_KEY,
+    REGION_KEY,
+    SHARES,
     SPACE,
     TEMPORARY,
     PoolRecord,
@@ -36,10 +40,11 @@ from rowfs.persist.blockmap import BlockMap, MapUpdate, Reader
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
 from rowfs.persist.journal import Journal
+from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
-from rowfs.store.diskio import DiskIO, point_of
+from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
 from rowfs.store.reclaim import Reclaimer
@@ -141,7 +146,8 @@ class Pool:
             self._resources = stack.pop_all()
 
     def _open_engine(self, cache_bytes: int) -> None:
-        self.versions = Versions(self._map, cache_bytes)
+        shares = Shares(self._load_shares, shared_regions(key for key, _ in self._map.items(SHARES)))
+        self.versions = Versions(self._map, shares, cache_bytes)
         self.catalog = Catalog(self._map, self.versions.branches)
         if self.data.uuid.hex() != self.catalog.pool.uuid:
             raise PoolError("the data file and the block map are of different pools")
@@ -151,11 +157,12 @@ class Pool:
             used_counts(self._map.items(SPACE)),
             None if capacity is None else capacity // BLOCK_BYTES,
             self.data.host_free_bytes,
+            shares,
         )
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
-        self.figures = Figures(self.versions, self.catalog)
+        self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
         self._check_length()
@@ -180,6 +187,14 @@ class Pool:
             return None if stored is None else bitmap.decode(key, stored)
         except CorruptionError as error:
             raise self.versions.damaged(f"the allocation bitmap of chunk {chunk}: {error}") from None
+
+    def _load_shares(self, region: int) -> np.ndarray | None:
+        key = REGION_KEY.pack(region)
+        stored = self._map.get(SHARES, key)
+        try:
+            return None if stored is None else sharecode.decode(key, stored)
+        except CorruptionError as error:
+            raise self.versions.damaged(f"the shares of region {region}: {error}") from None
 
     def close(self) -> None:
         """Commit and let go of the pool. It is let go of even when the commit fails; then its error is raised."""
@@ -237,6 +252,21 @@ class Pool:
         self.check_writable()
         for _ in self.io.punch(disk, offset, length):
             pass
+
+    def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> Iterator[int]:
+        """As copy_file_range(2), without copying; pauses with how many bytes are done, fewer in the end than there are.
+
+        A whole file into an empty disk is a clone, anything else as DiskIO.share. Nothing to do: no pause.
+        """
+        self.check_writable()
+        length = readable(source, at, length)
+        whole = at == to == 0 and length == source.size_bytes >= disk.size_bytes
+        if whole and disk is not source and not disk.mapped_blocks:
+            if length:
+                self.become(disk, source)
+                yield length
+            return
+        yield from self.io.share(source, at, disk, to, length)
 
     def resize(self, disk: Disk, size_bytes: int) -> None:
         """Set a disk's size. What is cut off is gone from the disk, not from its snapshots; what is added is zeros."""

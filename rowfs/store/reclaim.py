@@ -5,7 +5,11 @@ before it and itself are looked at. A version is dead when no snapshot and no he
 branches. Each block that a dead version V owns is then held by some of the versions that follow V directly: the next
 one in its branch, and the first ones of the child branches that begin in between. Held by none, the block is free. Held
 by one, that one owns it from now on. Held by several, V stays as its owner (a keeper, that no point sees) until all but
-one let go. So every allocated block has exactly one owner, the oldest version holding it.
+one let go. So every allocated block has one owner, the oldest version holding it, if it was not shared.
+
+A block that was shared (DiskIO.share) has further owners elsewhere, which may be followers, too: what a follower owns
+itself it does not hold from V. An owner that is done with such a block takes itself off the count, and the last one
+frees it (persist.shares).
 
 Everything is derived from what is there, so a removal that a crash cut short is simply begun again.
 """
@@ -54,7 +58,11 @@ class Reclaimer:
     @property
     def needs_commit(self) -> bool:
         """Whether so much is changed or freed that it waits for a commit."""
-        return self._space.freed_blocks > FREED_BLOCKS_MAX or len(self._versions.dirty) > CHANGED_PAGES_MAX
+        return (
+            self._space.freed_blocks > FREED_BLOCKS_MAX
+            or len(self._versions.dirty) > CHANGED_PAGES_MAX
+            or self._space.shares.crowded
+        )
 
     @property
     def ready(self) -> bool:
@@ -122,6 +130,7 @@ class Reclaimer:
             self._versions.forget(branch)
             return
         branch.remove_point(removal.epoch)
+        self._versions.sink_floor(branch)
         self._catalog.rewatch(branch)
         for _, child in branch.forks_between(removal.epoch, Epoch(removal.epoch + 1)):
             self._catalog.rewatch(self._catalog.branches[child])
@@ -153,14 +162,13 @@ class Reclaimer:
         """Hand on what a dead version owns. True: it no longer holds blocks that older versions own."""
         addresses = np.frombuffer(dead.addresses, np.int64)
         owned = np.frombuffer(dead.owned, np.uint8) != 0
-        holds = [np.frombuffer(page.addresses, np.int64) == addresses for _, page in followers]
+        holds = [_holds(page, addresses) for _, page in followers]
         holders = np.sum(holds, axis=0) if holds else np.zeros(len(owned), np.int64)
         free, passes = owned & (holders == 0), owned & (holders == 1)
         for (heir_branch, page), held in zip(followers, holds, strict=True):
             if self._inherit(heir_branch, page, passes & held) and heir_branch is not branch:
                 self._look_at_heir(heir_branch, page)
-        self._space.free_many(addresses[free])
-        self.freed_blocks += int(np.count_nonzero(free))
+        self.freed_blocks += self._space.free(addresses[free])
         self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)))
         borrowed = (addresses != HOLE) & ~owned
         if (owned & ~free & ~passes).any():
@@ -228,12 +236,13 @@ class Reclaimer:
         if origin is None:
             return
         origin.remove_fork(branch.fork, branch.id)
+        self._versions.sink_floor(origin)
         if not origin.has_point(branch.fork):  # else the snapshot there sees all that the branch saw
             removal = Removal(id=self._catalog.new_id(), branch=origin.id, epoch=branch.fork, named=False, durable=True)
             self._catalog.add_removal(removal)
 
     def _adopt(self, branch: Branch, fork: Epoch, child: Branch) -> None:
-        branch.remove_fork(fork, child.id)
+        branch.remove_fork(fork, child.id)  # the floor may stay: nobody writes on the branch any more
         child.origin, child.parent, child.fork = branch.origin, branch.parent, branch.fork
         if branch.origin is not None:
             branch.origin.add_fork(branch.fork, child.id)
@@ -245,6 +254,13 @@ class Reclaimer:
         """Look at all branches, as after a crash: those that nothing names and that hold nothing go."""
         for branch in list(self._catalog.branches.values()):
             self._drop_if_empty(branch)
+
+
+def _holds(page: Page, addresses: np.ndarray) -> np.ndarray:
+    """Where a follower has these addresses from the version that it follows."""
+    held: np.ndarray = np.frombuffer(page.addresses, np.int64) == addresses
+    held &= np.frombuffer(page.owned, np.uint8) == 0
+    return held
 
 
 def _with_end(epochs: Iterator[Epoch]) -> Iterator[Epoch]:

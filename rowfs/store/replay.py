@@ -1,7 +1,8 @@
 """After a crash: the records of the journal are put into the block map, as the commit would have done that never came.
 
 A record holds page versions of heads and the records of their disks and branches, nothing else (store.commit). So which
-blocks they took and let go of follows from comparing what a version owns with what the version that it replaces owned.
+blocks they took and let go of follows from comparing what a version owns with what the version that it replaces owned:
+none of these is shared, for there are no records while shares changed and the map does not know it.
 """
 
 from __future__ import annotations

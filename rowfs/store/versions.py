@@ -8,6 +8,8 @@ Invariants:
   `branch.pages` holds no other Page of the same epoch.
 - A new version has the branch's current epoch, which is greater than the branch's floor.
 - A version at or before the floor that any point sees never changes its addresses.
+- A Page after the floor has no slot OWNED whose block others own too (persist.shares): such a slot is SHARED. This is
+  seen to wherever that could come about: `_decode`, `sink_floor`, `committed`, and `mark_shared` after sharing.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 
+import numpy as np
+
 from rowfs.base import pagecode
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import EPOCH_MAX, page_key
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, Value
-from rowfs.store.model import EPOCH_NONE, PAGE_MEMORY_BYTES, Branch, Page, Point, State
+from rowfs.persist.shares import Shares
+from rowfs.store.model import EPOCH_NONE, INHERITED, OWNED, PAGE_MEMORY_BYTES, SHARED, Branch, Page, Point, State
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +38,9 @@ Layer = dict[tuple[BranchId, PageIndex], dict[Epoch, Page | None]]
 class Versions:
     """The page versions of a pool."""
 
-    def __init__(self, blockmap: BlockMap, cache_bytes: int) -> None:
+    def __init__(self, blockmap: BlockMap, shares: Shares, cache_bytes: int) -> None:
         self._map = blockmap
+        self._shares = shares
         self.branches: dict[BranchId, Branch] = {}
         self.dirty: Layer = {}
         self.frozen: Layer = {}
@@ -125,7 +131,10 @@ class Versions:
             addresses, owned = pagecode.decode(key, value)
         except CorruptionError as error:
             raise self.damaged(f"page {index} of branch {branch.id} at epoch {epoch}: {error}") from None
-        return Page(branch.id, index, epoch, addresses, owned)
+        page = Page(branch.id, index, epoch, addresses, owned)
+        if epoch > branch.floor:
+            self._hold_against_shares(page)
+        return page
 
     def damaged(self, what: str, cause: Exception | None = None) -> CorruptionError:
         """The error to raise for something that cannot be what was written; remembered, and logged once."""
@@ -178,6 +187,45 @@ class Versions:
             del branch.pages[page.index]
         self.dirty.setdefault((page.branch, page.index), {})[page.epoch] = None
 
+    # Shared blocks
+
+    def mark_shared(self, branch: Branch, index: PageIndex) -> None:
+        """Blocks that the head's page owns were shared with others: from now on they are not written in place."""
+        page = self.page(branch, index)
+        if page.epoch > branch.floor:
+            self._hold_against_shares(page)
+
+    def sink_floor(self, branch: Branch) -> None:
+        """A point or a child branch is gone: what only the head sees now may be written in place."""
+        before, branch.floor = branch.floor, branch.newest_point()
+        if not self._shares:
+            return
+
+        def is_new(page: Page) -> bool:
+            return branch.floor < page.epoch <= before
+
+        # Until now nobody minded what others own of them. Dropped pages are read, and held against it, when wanted.
+        for index in [index for index, page in branch.pages.items() if is_new(page)]:
+            del branch.pages[index]
+        for layer in (self.frozen, self.dirty):
+            for (owner, _), held in layer.items():
+                if owner == branch.id:
+                    for page in filter(None, held.values()):
+                        if is_new(page):
+                            self._hold_against_shares(page)
+
+    def _hold_against_shares(self, page: Page) -> None:
+        if not self._shares:
+            return
+        owned = np.frombuffer(page.owned, np.uint8)
+        mine = np.flatnonzero(owned == OWNED)
+        if len(mine):
+            try:
+                shared = self._shares.shared(np.frombuffer(page.addresses, np.int64)[mine])
+            except CorruptionError:  # the pool is read-only with that, and the page can be read all the same
+                return
+            owned[mine[shared]] = SHARED
+
     # Committing
 
     def freeze(self) -> Layer:
@@ -192,15 +240,17 @@ class Versions:
         return self.frozen
 
     def committed(self) -> None:
-        """What `freeze` gave is in the block map now."""
+        """What `freeze` gave is in the block map now. The shares know it already."""
         for held in self.frozen.values():
             for page in held.values():
-                if page is not None:
-                    page.owned[:] = page.owned.replace(b"\2", b"\1")
-                    if page.state is State.FROZEN:
-                        page.state = State.CLEAN
+                if page is None:
+                    continue
+                if INHERITED in page.owned:
+                    page.owned[:] = page.owned.replace(bytes([INHERITED]), bytes([OWNED]))
+                    self._hold_against_shares(page)
+                if page.state is State.FROZEN:
+                    page.state = State.CLEAN
         self.frozen = {}
-        self._map.refresh()
 
     # Walking
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import lmdb
 
-from rowfs.base import bitmap, pagecode
-from rowfs.base.format import BRANCHES, CHANGES, DISKS, PAGES, SNAPSHOTS, SPACE, TABLES
+from rowfs.base import bitmap, pagecode, sharecode
+from rowfs.base.format import BRANCHES, CHANGES, DISKS, PAGES, SHARES, SNAPSHOTS, SPACE, TABLES
 
 Change = Callable[[bytes, bytes], bytes | None]  # key and value to the new value; None: gone
 DATA_BLOCK = 4096
@@ -60,6 +60,12 @@ def _bits(mark: Callable[[bytearray], None]) -> Change:
     return change
 
 
+def _shared_once_more(key: bytes, value: bytes) -> bytes | None:
+    counts = sharecode.decode(key, value)
+    counts[counts > 0] += 1
+    return sharecode.encode(key, counts)
+
+
 def _gone(_key: bytes, _value: bytes) -> None:
     return None
 
@@ -99,6 +105,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], set[str], bool]] = {
     "blocks in use are marked as free": (lambda pool: change_map(pool, SPACE, _bits(_clear_low)), {"space"}, True),
     "a bit flips in a bitmap": (lambda pool: change_map(pool, SPACE, _flip), {"space"}, True),
     "a bitmap is lost": (lambda pool: change_map(pool, SPACE, _gone), {"space"}, True),
+    "a block is shared with fewer than is counted": (
+        lambda pool: change_map(pool, SHARES, _shared_once_more),
+        {"owners"},
+        True,
+    ),
+    "a bit flips in a record of shares": (lambda pool: change_map(pool, SHARES, _flip), {"owners"}, True),
+    "a record of shares is lost": (lambda pool: change_map(pool, SHARES, _gone), {"owners"}, True),
     "an entry of the change index is lost": (lambda pool: change_map(pool, CHANGES, _gone), {"changes"}, True),
     "the change index lists other pages": (
         lambda pool: change_map(pool, CHANGES, lambda k, v: bytes([v[0] ^ 6]) + v[1:]),

@@ -78,6 +78,14 @@ class Expected:
         image.size = max(image.size, offset + len(data))
         self._put(image, offset, data)
 
+    def share(self, source: Image, at: int, name: str, to: int, length: int) -> None:
+        """Blocks of another disk or snapshot: none is written in place, so a crash leaves them only if a commit was."""
+        image = self.now.disks[name]
+        end = at + length
+        data = b"".join(source.block(number).ljust(BLOCK, b"\0") for number in range(at // BLOCK, -(-end // BLOCK)))
+        image.size = max(image.size, to + length)
+        self._put(image, to, data, noted=False)
+
     def punch(self, name: str, offset: int, length: int) -> None:
         """Zeros, as far as the disk goes."""
         image = self.now.disks[name]
@@ -95,7 +103,7 @@ class Expected:
         self.punch(name, size, image.size)
         image.size = size
 
-    def _put(self, image: Image, offset: int, data: bytes) -> None:
+    def _put(self, image: Image, offset: int, data: bytes, noted: bool = True) -> None:
         done = 0
         while done < len(data):
             number, skip = divmod(offset + done, BLOCK)
@@ -105,7 +113,8 @@ class Expected:
             image.blocks.pop(number, None)
             if new != ZERO:
                 image.blocks[number] = new
-            self._writes.append((image.life, number, new))
+            if noted:
+                self._writes.append((image.life, number, new))
             done += len(piece)
 
     def put_back(self, name: str, number: int, value: bytes) -> None:

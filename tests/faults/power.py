@@ -24,12 +24,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from errno import EINVAL, EOPNOTSUPP
 
-from rowfs.base.errors import NoSpaceError
+from rowfs.base.errors import NoSpaceError, RowfsError
 from rowfs.base.format import JOURNAL_FILE
 from rowfs.persist import space
 from rowfs.persist.blockmap import MapUpdate
-from rowfs.store.model import Disk, Snapshot
+from rowfs.store.diskio import point_of
+from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool, init_pool
 from tests.faults.device import BLOCK, Device
 from tests.faults.expected import ZERO, Expected, Image
@@ -243,6 +245,8 @@ class Driver:
             (10, self.snapshot),
             (12 if self.sharing else 8, self.clone),
             (8 if self.sharing else 4, self.become),
+            (25 if self.sharing else 8, self.share),
+            (10 if self.sharing else 3, self.lose_cache),
             (5, self.rollback),
             (20 if self.sharing else 11, self.delete_snapshot),
             (2 if self.sharing else 4, self.delete_disk),
@@ -388,6 +392,40 @@ class Driver:
         self.pool.become(self.pool.create_disk(name, 0), target)
         self.expected.copy_of(image, name)
 
+    def share(self) -> None:
+        """Blocks of a disk or a snapshot become those of a disk, be it the same one."""
+        found, source = self._disk(), self._disk() if self.rng.random() < 0.5 else None
+        if found is None:
+            return
+        name, disk = found
+        image: Image
+        target: Disk | Snapshot
+        if source is not None:
+            image, target = self.expected.now.disks[source[0]], source[1]
+        elif (snapshot := self._snapshot()) is not None:
+            image, target = self.expected.now.chains[snapshot[0]][snapshot[1]], snapshot[2]
+        else:
+            return
+        (at, length), (to, _) = self._range(whole=True), self._range(whole=True)
+        window = next(window for window in WINDOWS if to // BLOCK in window)
+        length = min(length, window.stop * BLOCK - to)
+        before = self.expected.now.disks[name].copy()
+        try:
+            for done in self.pool.share(target, at, disk, to, length):
+                self.expected.share(image, at, name, to, done)
+        except NoSpaceError:
+            self._full(name, disk, before)
+        except RowfsError as error:
+            overlaps = disk is target and abs(at - to) < min(length, disk.size_bytes - at)
+            assert error.errno == (EINVAL if overlaps else EOPNOTSUPP)
+
+    def lose_cache(self) -> None:
+        """Pages are read again, as after much else was read."""
+        for disk in self.pool.catalog.live():
+            pages = point_of(disk).pages
+            for index in [index for index, page in pages.items() if page.state is State.CLEAN]:
+                del pages[index]
+
     def rollback(self) -> None:
         """A disk becomes what a snapshot of it is."""
         found = self._snapshot(of_live=True)
@@ -440,7 +478,11 @@ class Driver:
         self.pool.abandon()
         self.device.cut_power(self.rng)
         self.expected.crash()
-        self.open()
+        try:
+            self.open()
+        except RowfsError as error:
+            raise AssertionError(f"the pool cannot be opened: {error}") from error
+        assert self.pool.read_only_reason is None
         self._adopt()
         self.compare()
         assert findings(self.pool) == []

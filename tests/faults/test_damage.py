@@ -15,7 +15,7 @@ from rowfs.base.units import PAGE_BYTES
 from rowfs.store.check import check_pool
 from rowfs.store.pool import Pool
 from tests.faults.damage import DAMAGE, change_map
-from tests.store.helpers import B, Home, get, put, snapshot_of
+from tests.store.helpers import B, Home, get, put, share, snapshot_of
 
 SUBPROCESS_S = 60.0
 GARBAGE_SEEDS = "0:20"
@@ -53,6 +53,7 @@ def pool_path(tmp_path: Path) -> Path:
     put(pool, disk, 1, "d")
     other = pool.create_disk("other", 4 * B)
     put(pool, other, 0, "e", "f")
+    share(pool, other, 0, other, 2, 1)
     home.close()
     return home.path
 
@@ -83,9 +84,12 @@ def _assert_whole(path: Path) -> None:
     try:
         assert get(pool, pool.catalog.disk("disk"), 0, 3) == ["a", "d", "c"]
         assert get(pool, snapshot_of(pool, "disk", "s"), 0, 3) == ["a", "b", "c"]
-        assert get(pool, pool.catalog.disk("other"), 0, 2) == ["e", "f"]
+        other = pool.catalog.disk("other")
+        assert get(pool, other, 0, 3) == ["e", "f", "e"]
         put(pool, pool.catalog.disk("disk"), 5, "new")
+        put(pool, other, 0, "g")
         pool.reclaim()
+        assert get(pool, other, 0, 3) == ["g", "f", "e"]
     finally:
         pool.close()
     assert _checks(path) == (set(), False)

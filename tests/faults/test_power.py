@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ import pytest
 from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
+from rowfs.persist.shares import Shares
 from rowfs.persist.space import NO_ADDRESSES, FrozenSpace, Space
 from rowfs.store import reclaim, replay
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Batch, Commits
-from rowfs.store.model import Removal
+from rowfs.store.model import OWNED, Branch, Removal
+from rowfs.store.versions import Versions
 from tests.faults.device import Device, FakeData
 from tests.faults.power import STEPS, run
 
@@ -87,18 +90,19 @@ def test_control_freed_blocks_are_recycled_before_that_is_durable(monkeypatch: p
     def hasty(self: Space) -> FrozenSpace:
         frozen = freeze(self)
         self.recycle(frozen.freed)
-        return FrozenSpace(frozen.chunks, NO_ADDRESSES)
+        return replace(frozen, freed=NO_ADDRESSES)
 
     monkeypatch.setattr(Space, "freeze", hasty)
     _caught()
 
 
 def test_control_freed_blocks_are_used_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hasty(self: Space, addresses: np.ndarray) -> None:
-        for block in addresses.tolist():
+    def hasty(self: Space, addresses: np.ndarray) -> int:
+        for block in (free := self.shares.release(addresses)).tolist():
             self.undo(block, 1)
+        return len(free)
 
-    monkeypatch.setattr(Space, "free_many", hasty)
+    monkeypatch.setattr(Space, "free", hasty)
     _caught()
 
 
@@ -127,17 +131,37 @@ def test_control_a_point_is_dropped_before_its_removal_is_durable(monkeypatch: p
 
 def test_control_the_bitmap_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     freeze = Space.freeze
-    monkeypatch.setattr(Space, "freeze", lambda self: FrozenSpace({}, freeze(self).freed))
+    monkeypatch.setattr(Space, "freeze", lambda self: replace(freeze(self), chunks={}))
     _caught()
 
 
 def test_control_what_is_inherited_is_written_in_place_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reclaim, "INHERITED", 1)
+    monkeypatch.setattr(reclaim, "INHERITED", OWNED)
     _caught()
 
 
 def test_control_freed_blocks_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Space, "free_many", lambda self, addresses: None)
+    monkeypatch.setattr(Space, "free", lambda self, addresses: 0)
+    _caught()
+
+
+def test_control_a_shared_block_is_written_in_place_on_the_side_it_was_shared_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Versions, "mark_shared", lambda self, branch, index: None)
+    _caught()
+
+
+def test_control_the_floor_sinks_and_nobody_looks_at_what_was_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_sink(_: Versions, branch: Branch) -> None:
+        branch.floor = branch.newest_point()
+
+    monkeypatch.setattr(Versions, "sink_floor", only_sink)
+    _caught()
+
+
+def test_control_a_block_is_written_in_place_that_a_crash_shares_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "shared", lambda self, addresses: self.further(addresses) > 0)
     _caught()
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from errno import EFBIG, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS
+from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS
 
 import pytest
 import trio
 
 from rowfs.base.units import DISK_BYTES_MAX, MIB
+from rowfs.mount import service
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused
-from tests.store.helpers import B, fill
+from tests.store.helpers import B, fill, put
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
 
@@ -133,20 +134,79 @@ async def test_a_whole_copy_shares_its_blocks_and_lives_apart(fs: Fs, source: st
     assert fs.pool.space.allocated_blocks == 4
 
 
+@pytest.mark.parametrize("source", ["vm", ".snapshots/vm/s"])
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_SYNC])
+async def test_a_part_shares_its_blocks_and_lives_apart(fs: Fs, source: str, flags: int) -> None:
+    await fs.disk("vm", 3, "one", "two", "three")
+    await fs.snapshot("vm", "s")
+    await fs.disk("to", 4, "x")
+    await fs.reclaimed()
+    used = fs.pool.space.allocated_blocks
+    to, at = await fs.open("to", flags), await fs.open(source, os.O_RDONLY)
+    assert await fs.extra("copy_file_range", at, B, to, 3 * B, 2 * B) == 2 * B
+    assert fs.pool.commits.needed is (flags == os.O_RDWR)
+    assert (await fs.stat("to")).st_size == 5 * B
+    assert await fs.extra("copy_file_range", at, 3 * B, to, 0, B) == 0
+    assert fs.pool.space.allocated_blocks == used
+    await fs.close(to)
+    await fs.close(at)
+    await fs.write("vm", 1, "new")
+    await fs.write("to", 4, "other")
+    assert await fs.holds("vm", "one", "new", "three")
+    assert await fs.holds("to", "x", "", "", "two", "other")
+    assert await fs.holds(".snapshots/vm/s", "one", "two", "three")
+    await fs.unlink("vm")
+    await fs.unlink(".snapshots/vm/s")
+    await fs.reclaimed()
+    assert await fs.after_a_crash().holds("to", "x", "", "", "two", "other")
+    assert fs.pool.space.allocated_blocks == 4
+
+
+async def test_others_are_answered_while_a_long_range_is_shared(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "SLICE_S", 0.0)
+    pages = 20
+    await fs.disk("vm", pages * 512, "one", "two")
+    await fs.disk("to", pages * 512, "x")
+    await fs.write("vm", pages * 512 - 1, "end")
+    to, at = await fs.open("to"), await fs.open("vm", os.O_RDONLY)
+    disk, target = fs.pool.catalog.disk("vm"), fs.pool.catalog.disk("to")
+    mapped = target.mapped_blocks
+    shared: list[int] = []
+
+    async def share() -> None:
+        shared.append(await fs.extra("copy_file_range", at, B, to, B, pages * 512 * B))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(share)
+        while target.mapped_blocks == mapped:
+            await trio.lowlevel.checkpoint()
+        assert not shared
+        put(fs.pool, disk, pages * 512 - 1, "later")
+        put(fs.pool, target, 1, "new")
+    assert shared == [(pages * 512 - 1) * B]
+    assert bytes(await fs.ops.read(to, 0, 2 * B)) == fill("x") + fill("new")
+    assert bytes(await fs.ops.read(to, (pages * 512 - 1) * B, B)) == fill("later")
+    await fs.close(to)
+    await fs.close(at)
+
+
 async def test_what_cannot_be_shared_is_left_to_the_caller(fs: Fs) -> None:
     await fs.disk("vm", 3, "one", "two", "three")
     await fs.disk("full", 3, "x")
     await fs.snapshot("vm", "s")
     vm, full, empty = await fs.open("vm"), await fs.open("full"), await fs.create("empty")
     for arguments in (
-        (vm, 0, full, 0, 3 * B),
-        (vm, B, empty, 0, 2 * B),
-        (vm, 0, empty, B, 3 * B),
-        (vm, 0, empty, 0, 2 * B),
-        (vm, 0, vm, 0, 3 * B),
+        (vm, 1, full, 0, B),
+        (vm, 0, full, 1, B),
+        (vm, 0, full, 0, B - 1),
+        (vm, 2 * B, vm, 100, B),
     ):
         with refused(EOPNOTSUPP):
             await fs.extra("copy_file_range", *arguments)
+    with refused(EINVAL):
+        await fs.extra("copy_file_range", vm, 0, vm, 0, 3 * B)
+    with refused(EFBIG):
+        await fs.extra("copy_file_range", vm, 0, full, DISK_BYTES_MAX, B)
     snapshot = await fs.open(".snapshots/vm/s", os.O_RDONLY)
     with refused(EROFS):
         await fs.extra("copy_file_range", vm, 0, snapshot, 0, 3 * B)

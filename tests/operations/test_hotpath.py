@@ -170,6 +170,19 @@ def test_what_a_snapshot_holds_is_redirected(kernel: Kernel) -> None:
     assert (kernel.disk.mapped_blocks, kernel.pool.space.allocated_blocks) == (5, used + 3)
 
 
+def test_what_others_own_too_is_redirected(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b", "c"))
+    assert max(kernel.pool.share(kernel.disk, 0, kernel.disk, 8 * B, 2 * B)) == 2 * B
+    used = kernel.pool.space.allocated_blocks
+    assert kernel.write(DISK, 0, blocks("A")) == B
+    assert kernel.write(DISK, 9 * B, blocks("B")) == B
+    assert kernel.pool.space.allocated_blocks == used + 2
+    assert kernel.write(DISK, B, blocks("y", "z")) is None, "a range that is owned in part"
+    assert kernel.write(DISK, 2 * B, blocks("C")) == B
+    assert kernel.pool.space.allocated_blocks == used + 2
+    assert kernel.read(DISK, 0, 10 * B) == blocks("A", "b", "C") + bytes(5 * B) + blocks("a", "B")
+
+
 def test_a_writer_that_has_to_wait_for_a_commit_is_left_to_python(kernel: Kernel) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a"))
     kernel.committer.soft_pages = 0
@@ -473,7 +486,7 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
         block = rng.choice((rng.randrange(40), 500 + rng.randrange(40), rng.randrange(3 * 512)))
         count = min(rng.choice((1, 1, 1, 2, 5, 30, 256)), 3 * 512 - block)
         at, size = block * B, count * B
-        match rng.choice(("write", "write", "write", "read", "read", "snapshot", "old", "punch", "commit", "delete")):
+        match rng.choice((*["write", "read", "share"] * 2, "write", "snapshot", "old", "punch", "commit", "delete")):
             case "write":
                 data = rng.randbytes(size) if rng.random() < 0.9 else bytes(size)
                 if kernel.write(DISK, at, data, rng.choice((0, WRITE_CACHE))) is None:
@@ -492,6 +505,14 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
                 kernel.handles[SNAPSHOT] = Handle(disk.chain[name], writable=False)
                 answer = kernel.read(SNAPSHOT, at, size) or pool.read(disk.chain[name], at, size)
                 assert answer == held[name][at : at + size], (seed, step)
+            case "share":
+                source, content = rng.choice(
+                    [(disk, bytes(oracle)), *((disk.chain[name], held[name]) for name in held)]
+                )
+                to = rng.randrange(3 * 512 - count) * B
+                if source is not disk or abs(at - to) >= size:
+                    assert max(pool.share(source, at, disk, to, size)) == size
+                    oracle[to : to + size] = content[at : at + size]
             case "punch":
                 pool.punch(disk, at, size)
                 oracle[at : at + size] = bytes(size)

@@ -7,11 +7,12 @@ import re
 from array import array
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import demo
-from rowfs.base import bitmap, format, pagecode
-from rowfs.base.format import CHANGE_KEY, CHUNK_KEY, Record, pack_label, page_key
+from rowfs.base import bitmap, format, pagecode, sharecode
+from rowfs.base.format import CHANGE_KEY, CHUNK_KEY, REGION_KEY, Record, pack_label, page_key
 from rowfs.base.units import PAGE_BLOCKS, BranchId, Epoch, PageIndex
 from rowfs.cli.main import COMMANDS
 from rowfs.mount.methods import Methods
@@ -92,7 +93,10 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
     bitmap.set_range(bits, 0, 4)
     bitmap.set_range(bits, 513, 1)
     stored = bitmap.encode(CHUNK_KEY.pack(0), bits)
-    assert stored is not None
+    counts = np.zeros(sharecode.REGION_BLOCKS, np.uint16)
+    counts[4:8], counts[513] = 1, 3
+    shared = sharecode.encode(REGION_KEY.pack(0), counts)
+    assert stored is not None and shared is not None
     for example in (
         pack_label(bytes.fromhex("30cfa9218fb04e7dbd3345615ff914da"))[: format.LABEL.size],
         key,
@@ -100,6 +104,7 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
         pagecode.encode(key, *version),
         pagecode.encode(page_key(BranchId(1), PageIndex(0), Epoch(1)), *sequence),
         stored,
+        shared,
     ):
         assert example.hex() in shown, example.hex(" ")
 

@@ -62,7 +62,7 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 
 def test_the_tables_have_these_names() -> None:
-    assert TABLES == ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending")
+    assert TABLES == ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
+import numpy as np
 
-from rowfs.base import bitmap, pagecode
-from rowfs.base.format import CHANGE_KEY, CHANGES, CHUNK_KEY, PAGE_KEY, PAGES, SPACE, TABLES
+from rowfs.base import bitmap, pagecode, sharecode
+from rowfs.base.format import CHANGE_KEY, CHANGES, CHUNK_KEY, PAGE_KEY, PAGES, REGION_KEY, SHARES, SPACE, TABLES
 
 Items = list[tuple[bytes, bytes]]
 
@@ -110,6 +111,16 @@ def set_allocated(pool: Path, address: int, allocated: bool) -> None:
     bits = bitmap.decode(key, dict(tables(pool)[SPACE])[key])
     (bitmap.set_range if allocated else bitmap.clear_range)(bits, block, 1)
     put(pool, SPACE, key, bitmap.encode(key, bits))
+
+
+def set_further(pool: Path, address: int, further: int) -> None:
+    """Say that a block has so many owners beside the first."""
+    region, block = divmod(address, sharecode.REGION_BLOCKS)
+    key = REGION_KEY.pack(region)
+    stored = dict(tables(pool)[SHARES]).get(key)
+    counts = np.zeros(sharecode.REGION_BLOCKS, np.uint16) if stored is None else sharecode.decode(key, stored)
+    counts[block] = further
+    put(pool, SHARES, key, sharecode.encode(key, counts))
 
 
 def flip(pool: Path, table: str, key: bytes, byte: int = -1) -> None:

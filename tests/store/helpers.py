@@ -132,6 +132,11 @@ def put(pool: Pool, disk: Disk, block: int, *texts: str) -> None:
     pool.write(disk, block * B, b"".join(map(fill, texts)))
 
 
+def share(pool: Pool, source: Disk | Snapshot, at: int, disk: Disk, to: int, blocks: int) -> int:
+    """Share blocks instead of copying them: how many bytes that were."""
+    return max(pool.share(source, at * B, disk, to * B, blocks * B), default=0)
+
+
 def get(pool: Pool, target: Disk | Snapshot, block: int = 0, blocks: int = 1) -> list[str]:
     """The texts of blocks that `put` wrote; a block of zeros is an empty one."""
     data = bytes(pool.read(target, block * B, blocks * B))

@@ -68,6 +68,11 @@ class Disks(Machine):
         self.oracle.punch(image, block * B + skip, length)
 
     @Machine.has_disk
+    @rule(n=numbers, m=numbers, at=blocks, to=blocks, skip=skips, length=lengths | st.just(3 << 20))
+    def share(self, n: int, m: int, at: int, to: int, skip: int, length: int) -> None:
+        self._share(n, m, at * B, to * B + skip, length)
+
+    @Machine.has_disk
     @rule(n=numbers, size=sizes)
     def resize(self, n: int, size: int) -> None:
         _, disk, image = self._disk(n)

@@ -11,6 +11,7 @@ from hypothesis.stateful import precondition, rule
 from tests.store.machines import B, Machine, caches, numbers
 
 BLOCKS = 3
+blocks = st.integers(0, BLOCKS - 1)
 names = st.sampled_from("abcdef")
 
 
@@ -26,19 +27,19 @@ class SharingMachine(Machine):
             self._write(disk, self.oracle.now.disks[name], 0, b"".join(self._bytes(B) for _ in range(BLOCKS)))
 
     @Machine.has_disk
-    @rule(n=numbers, block=st.integers(0, BLOCKS - 1))
+    @rule(n=numbers, block=blocks)
     def write(self, n: int, block: int) -> None:
         _, disk, image = self._disk(n)
         self._write(disk, image, block * B, self._bytes(B))
 
     @Machine.has_disk
-    @rule(n=numbers, blocks=st.sets(st.integers(0, BLOCKS - 1), min_size=1))
+    @rule(n=numbers, blocks=st.sets(blocks, min_size=1))
     def write_several(self, n: int, blocks: set[int]) -> None:
         for block in sorted(blocks):
             self.write(n, block)
 
     @Machine.has_disk
-    @rule(n=numbers, block=st.integers(0, BLOCKS - 1))
+    @rule(n=numbers, block=blocks)
     def punch(self, n: int, block: int) -> None:
         _, disk, image = self._disk(n)
         self.pool.punch(disk, block * B, B)
@@ -86,6 +87,14 @@ class SharingMachine(Machine):
     def copy(self, n: int, new: str) -> None:
         """A disk that begins as another is now, without any snapshot."""
         self._copy(n, new)
+
+    @Machine.has_disk
+    @rule(n=numbers, m=numbers, at=blocks, to=blocks, count=st.integers(1, BLOCKS))
+    def share(self, n: int, m: int, at: int, to: int, count: int) -> None:
+        """Some blocks of a disk or a snapshot become those of another, or of the same, without being copied."""
+        count = min(count, BLOCKS - max(at, to))
+        done = self._share(n, m, at * B, to * B, count * B)
+        assert done in (None, count * B)
 
     @Machine.has_disk
     @rule(n=numbers, keep=st.booleans())

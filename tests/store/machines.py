@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import EINVAL, EOPNOTSUPP
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
 
+from rowfs.base.errors import RowfsError
 from rowfs.base.ranges import Span
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.store.commit import Batch
@@ -144,6 +146,24 @@ class Machine(RuleBasedStateMachine):
         if new not in self.oracle.now.disks:
             self.pool.become(self.pool.create_disk(new, 0), source)
             self.oracle.become(new, bytes(image.data))
+
+    def _share(self, n: int, m: int, at: int, to: int, length: int) -> int | None:
+        """Share a range of a disk, or of a snapshot, with a disk: how many bytes; None: it cannot be shared."""
+        images = [(self.pool.catalog.disk(name), bytes(image.data)) for name, image in self.oracle.now.disks.items()]
+        for disk_name, name in self.oracle.snapshots():
+            chain = self.pool.catalog.chain(disk_name)
+            images.append((self.pool.catalog.snapshot(chain, name), self.oracle.chain(disk_name)[name]))
+        source, data = images[n % len(images)]
+        _, disk, image = self._disk(m)
+        try:
+            done = max(self.pool.share(source, at, disk, to, length), default=0)
+        except RowfsError as error:
+            overlaps = source is disk and abs(at - to) < min(length, len(data) - at)
+            assert error.errno == (EINVAL if overlaps else EOPNOTSUPP)
+            return None
+        if done:
+            self.oracle.write(image, to, data[at : at + done])
+        return done
 
     def _rollback(self, number: int, discard: bool) -> None:
         name, target = pick([item for item in self.oracle.snapshots() if item[0] in self.oracle.now.disks], number)

@@ -12,10 +12,22 @@ from pathlib import Path
 import pytest
 
 from rowfs.base.errors import BusyError, PoolError
-from rowfs.base.format import BRANCHES, CHANGES, CHUNK_KEY, DISKS, ID_KEY, PAGES, SNAPSHOTS, SPACE, page_key
+from rowfs.base.format import (
+    BRANCHES,
+    CHANGES,
+    CHUNK_KEY,
+    DISKS,
+    ID_KEY,
+    PAGES,
+    REGION_KEY,
+    SHARES,
+    SNAPSHOTS,
+    SPACE,
+    page_key,
+)
 from rowfs.store.check import check_pool
 from tests.store import damage
-from tests.store.helpers import SIZE, B, Home, P, get, put
+from tests.store.helpers import SIZE, B, Home, P, get, put, share
 
 FREE = 5000  # an address nobody has
 
@@ -24,8 +36,8 @@ FREE = 5000  # an address nobody has
 class Case:
     """A closed pool, and the keys of what is in it.
 
-    The disk d wrote a and b into blocks 0 and 1 and e into page 1, was snapshotted as s, and wrote c over b. A clone of
-    s wrote x over a.
+    The disk d wrote a and b into blocks 0 and 1 and e into page 1, where the next block shares it, was snapshotted as
+    s, and wrote c over b. A clone of s wrote x over a.
     """
 
     path: Path
@@ -35,6 +47,7 @@ class Case:
     a: int
     b: int
     c: int
+    e: int
     disk: bytes
     copy: bytes
     snapshot: bytes
@@ -48,18 +61,20 @@ def case(home: Home) -> Case:
     disk = pool.create_disk("d", SIZE)
     put(pool, disk, 0, "a", "b")
     put(pool, disk, P, "e")
+    assert share(pool, disk, P, disk, P + 1, 1) == B
     snapshot = pool.snapshot(disk, "s")
     put(pool, disk, 1, "c")
     (clone,) = pool.clone(snapshot, ["clone"])
     put(pool, clone, 0, "x")
     assert disk.head is not None and clone.head is not None
-    first, second = page_key(disk.head.id, 0, 1), page_key(disk.head.id, 0, 2)
+    first, second, other = (page_key(disk.head.id, page, epoch) for page, epoch in ((0, 1), (0, 2), (1, 1)))
     keys = [ID_KEY.pack(thing.id) for thing in (disk, clone, snapshot, disk.head)]
     copied = page_key(clone.head.id, 0, 1)
     home.close()
     a, b = damage.page(home.path, first)[0][:2]
     c = damage.page(home.path, second)[0][1]
-    return Case(home.path, first, second, copied, a, b, c, *keys)
+    e = damage.page(home.path, other)[0][0]
+    return Case(home.path, first, second, copied, a, b, c, e, *keys)
 
 
 def found(case: Case) -> set[str]:
@@ -96,7 +111,7 @@ DAMAGES: dict[str, tuple[Callable[[Case], object], set[str]]] = {
     ),
     "a record that is no JSON": (lambda case: damage.put(case.path, DISKS, case.copy, b"{"), {"names"}),
     "two disks on one branch": (
-        lambda case: damage.edit_record(case.path, DISKS, case.copy, branch=1, mapped_blocks=3),
+        lambda case: damage.edit_record(case.path, DISKS, case.copy, branch=1, mapped_blocks=4),
         {"names"},
     ),
     "a branch that begins where its parent never was": (
@@ -116,7 +131,7 @@ DAMAGES: dict[str, tuple[Callable[[Case], object], set[str]]] = {
     ),
     "a block owned by the successor as well": (
         lambda case: damage.set_slot(case.path, case.second, 0, case.a, True),
-        {"versions", "owners", "figures"},
+        {"owners", "figures"},
     ),
     "a block held that nothing before held": (
         lambda case: damage.set_slot(case.path, case.clone, 1, case.c, False),
@@ -125,6 +140,21 @@ DAMAGES: dict[str, tuple[Callable[[Case], object], set[str]]] = {
     "a hole that is owned": (lambda case: damage.set_slot(case.path, case.clone, 9, 0, True), {"versions", "figures"}),
     # owners
     "an address in two places": (double, {"owners"}),
+    "shares that are gone": (lambda case: damage.remove(case.path, SHARES, REGION_KEY.pack(0)), {"owners"}),
+    "a block that is shared once more than it has owners": (
+        lambda case: damage.set_further(case.path, case.e, 2),
+        {"owners"},
+    ),
+    "a block that is said to be shared and has one owner": (
+        lambda case: damage.set_further(case.path, case.a, 1),
+        {"owners"},
+    ),
+    "shares of blocks that nobody has": (lambda case: damage.set_further(case.path, FREE, 1), {"owners"}),
+    "a flipped bit in a record of shares": (
+        lambda case: damage.flip(case.path, SHARES, REGION_KEY.pack(0)),
+        {"owners"},
+    ),
+    "shares under a key that is none": (lambda case: damage.put(case.path, SHARES, b"xy", b""), {"owners"}),
     # space
     "the newest page version is gone": (lambda case: damage.drop_version(case.path, case.second), {"space", "figures"}),
     "a block in use that is marked free": (lambda case: damage.set_allocated(case.path, case.b, False), {"space"}),
@@ -164,8 +194,9 @@ DAMAGES: dict[str, tuple[Callable[[Case], object], set[str]]] = {
         {"figures"},
     ),
 }
-MENDABLE = {"space", "changes", "figures"}
-LOST = {"the newest page version is gone", "a data file that is too short"}  # what is found follows from lost data
+MENDABLE = {"owners", "space", "changes", "figures"}
+# What is found follows from lost data.
+LOST = {"the newest page version is gone", "a data file that is too short", "an address in two places"}
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -204,6 +235,8 @@ def test_what_follows_from_the_pages_is_mended(case: Case, home: Home, name: str
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "c"]
     assert get(pool, pool.catalog.disk("clone"), 0, 2) == ["x", "b"]
     assert get(pool, pool.catalog.disk("d").chain["s"], 0, 2) == ["a", "b"]
+    put(pool, pool.catalog.disk("d"), P, "f")
+    assert get(pool, pool.catalog.disk("d"), P, 2) == ["f", "e"]
 
 
 @pytest.mark.parametrize("name", [name for name, (_, checks) in DAMAGES.items() if not checks <= MENDABLE])

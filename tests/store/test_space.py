@@ -11,6 +11,7 @@ from rowfs.base import bitmap
 from rowfs.base.bitmap import CHUNK_BLOCKS, CHUNK_BYTES
 from rowfs.base.errors import NoSpaceError
 from rowfs.persist import space as space_module
+from rowfs.persist.shares import Shares
 from rowfs.persist.space import CLAIM_BLOCKS, Claim, FrozenSpace, Space
 from tests.store.machines import machine_settings
 
@@ -26,7 +27,7 @@ class Stored(dict[int, bytearray]):
 
     def space(self, capacity_blocks: int | None = None, host_free_bytes: int = PLENTY) -> Space:
         used = {chunk: int.from_bytes(bits, "little").bit_count() for chunk, bits in self.items()}
-        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes)
+        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes, Shares(lambda region: None, ()))
 
     def commit(self, space: Space) -> None:
         """A whole commit: durable, and its freed blocks recycled."""
@@ -114,7 +115,7 @@ def test_crumbs_are_used_when_the_file_cannot_grow() -> None:
 def test_a_freed_block_is_not_handed_out_before_it_is_recycled() -> None:
     stored = Stored({0: full_but()})
     space = stored.space(capacity_blocks=CHUNK_BLOCKS)
-    space.free(77)
+    space.free(np.array([77]))
     frozen = space.freeze()
     stored.update(frozen.chunks)
     space.committed()
@@ -127,7 +128,7 @@ def test_a_freed_block_is_not_handed_out_before_it_is_recycled() -> None:
 def test_the_durable_bitmap_has_freed_blocks_clear() -> None:
     stored = Stored({0: full_but()})
     space = stored.space()
-    space.free(77)
+    space.free(np.array([77]))
     frozen = space.freeze()
     assert bitmap.free_runs(frozen.chunks[0]) == [(77, 1)]
 
@@ -136,7 +137,7 @@ def test_a_bitmap_loaded_before_recycling_does_not_offer_freed_blocks(monkeypatc
     monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 1)
     stored = Stored({0: full_but(), 1: full_but((5, 1))})
     space = stored.space(capacity_blocks=2 * CHUNK_BLOCKS)
-    space.free(77)
+    space.free(np.array([77]))
     frozen = space.freeze()
     stored.update(frozen.chunks)
     space.committed()
@@ -159,7 +160,7 @@ def test_freeing_across_more_chunks_than_stay_in_memory_works(monkeypatch: pytes
     stored = Stored({chunk: full_but() for chunk in range(5)})
     space = stored.space(capacity_blocks=5 * CHUNK_BLOCKS)
     freed = [chunk * CHUNK_BLOCKS + 7 for chunk in range(5)]
-    space.free_many(np.array(freed))
+    space.free(np.array(freed))
     stored.commit(space)
     assert take(space, 5) == freed
 
@@ -168,7 +169,7 @@ def test_an_allocation_beside_a_commit_of_many_chunks_is_kept(monkeypatch: pytes
     monkeypatch.setattr(space_module, "LOADED_CHUNKS_MAX", 2)
     stored = Stored({0: full_but(), 1: full_but(), 2: full_but(), 3: full_but((0, 20000))})
     space = stored.space()
-    space.free_many(np.array([7, CHUNK_BLOCKS + 7, 2 * CHUNK_BLOCKS + 7]))
+    space.free(np.array([7, CHUNK_BLOCKS + 7, 2 * CHUNK_BLOCKS + 7]))
     frozen = space.freeze()
     (taken,) = take(space, 1)  # in chunk 3, while the three others cannot leave memory
     stored.update(frozen.chunks)
@@ -196,7 +197,7 @@ def test_a_bitmap_that_a_commit_is_taking_stays_in_memory(monkeypatch: pytest.Mo
 def test_blocks_are_not_recycled_twice() -> None:
     stored = Stored({0: full_but()})
     space = stored.space()
-    space.free(77)
+    space.free(np.array([77]))
     frozen = space.freeze()
     space.committed()
     space.recycle(frozen.freed)
@@ -247,7 +248,7 @@ class SpaceMachine(RuleBasedStateMachine):
     @rule(first=st.integers(0, CHUNKS * CHUNK_BLOCKS - 1), count=st.sampled_from([1, 5, 2000]))
     def free(self, first: int, count: int) -> None:
         gone = mask(first, count) & self.held
-        self.space.free_many(np.array([first + n for n in range(count) if gone >> first + n & 1], np.int64))
+        self.space.free(np.array([first + n for n in range(count) if gone >> first + n & 1], np.int64))
         self.held &= ~gone
         self.freed |= gone
 
