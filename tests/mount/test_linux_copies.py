@@ -9,7 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.helpers import LABEL_BYTES, MIB, B, Mounted, digest, drop_caches, noise, read_direct, run, write_file
+from tests.mount.helpers import (
+    LABEL_BYTES,
+    MIB,
+    B,
+    Mounted,
+    digest,
+    drop_caches,
+    noise,
+    read_direct,
+    read_file,
+    run,
+    write_direct,
+    write_file,
+)
 from tests.mount.linux import (
     allocated,
     data_blocks,
@@ -21,6 +34,7 @@ from tests.mount.linux import (
     strace_counts,
 )
 
+GIB = 1024 * MIB
 SIZE = 64 * MIB
 
 
@@ -138,8 +152,81 @@ def test_a_full_file_is_cloned_by_one_call_of_cp(mounted: Mounted) -> None:
     assert 1 <= counts.get("copy_file_range", 0) <= 2
 
 
-@pytest.mark.parametrize(("at", "to", "length"), [(B, 0, MIB), (0, B, MIB), (1, 3, 10_000), (0, 0, 5000)])
-def test_what_cannot_be_shared_is_copied_all_the_same(mounted: Mounted, at: int, to: int, length: int) -> None:
+@pytest.mark.parametrize("from_snapshot", [True, False])
+def test_a_part_is_shared_and_both_sides_live_apart(mounted: Mounted, from_snapshot: bool) -> None:
+    data = a_disk(mounted)
+    source = mounted.snapshot_path("vm", "s") if from_snapshot else mounted.path("vm")
+    target = mounted.path("vm2")
+    write_file(target, noise("old", 3 * MIB), flags=os.O_CREAT, sync=True)
+    wanted = bytearray(noise("old", 3 * MIB))
+    assert read_file(target) == wanted  # now the kernel caches what will be wrong
+    if not from_snapshot:
+        data[10 * MIB + 5 : 10 * MIB + 9] = b"late"
+        write_file(source, b"late", 10 * MIB + 5)  # and what the daemon has not seen
+    write_file(target, b"lost", MIB + 7)
+    mounted.cli("snapshot", ":vm2@t")
+    write_file(target, b"lost too", MIB + 7)
+    used = mounted.used()
+    assert copy_range(source, target, MIB, 10 * MIB, MIB - B) == MIB
+    wanted[MIB - B : 2 * MIB - B] = data[10 * MIB : 11 * MIB]
+    assert mounted.used() <= used
+    assert read_file(target) == wanted
+    assert read_direct(target) == wanted
+    write_file(target, noise("new", B), MIB, sync=True)
+    wanted[MIB : MIB + B] = noise("new", B)
+    if not from_snapshot:
+        write_direct(source, 11 * MIB - B, noise("newer", B))
+    drop_caches()
+    assert read_file(source, 10 * MIB, MIB - B) == data[10 * MIB : 11 * MIB - B]
+    assert read_direct(target) == wanted
+    mounted.kill()
+    mounted.mount()
+    assert read_direct(target) == wanted
+    old = bytearray(noise("old", 3 * MIB))
+    old[MIB + 7 : MIB + 11] = b"lost"
+    assert read_direct(mounted.snapshot_path("vm2", "t")) == old
+
+
+def test_a_part_is_put_back_from_a_snapshot_of_the_same_disk(mounted: Mounted) -> None:
+    data = a_disk(mounted)
+    path = mounted.path("vm")
+    write_file(path, noise("oops", 2 * MIB), 10 * MIB + B, sync=True)
+    assert copy_range(mounted.snapshot_path("vm", "s"), path, 4 * MIB, 9 * MIB, 9 * MIB) == 4 * MIB
+    data[30 * MIB : 31 * MIB] = noise("later", MIB)
+    assert read_file(path) == data
+    assert read_direct(path) == data
+    changed = mounted.json("diff", ":vm@s", ":vm")["changed_bytes"]
+    assert changed == MIB, "what was put back is the same"
+    mounted.cli("delete", ":vm@s", "--wait")
+    assert read_direct(path) == data
+
+
+def test_a_disk_of_more_than_4_gib_is_shared_by_cp(mounted: Mounted) -> None:
+    size = 5 * GIB
+    path = mounted.path("vm")
+    run("truncate", "-s", str(size), path)
+    write_file(path, noise("begin", 8 * MIB), sync=True)
+    have = 8 * MIB
+    while have < size:
+        have += copy_range(path, path, min(have, size - have), 0, have)
+    write_file(path, noise("end", MIB), size - MIB, sync=True)
+    used = mounted.used()
+    counts = strace_counts("copy_file_range,read,pread64", "cp", path, mounted.path("copy"))
+    assert mounted.used() == used, counts
+    assert mounted.disk("copy")["mapped_bytes"] == size
+    for at in (0, 2 * GIB, 4 * GIB - MIB, size - MIB):  # the kernel asks for 4 GiB less a page at once
+        assert read_direct(mounted.path("copy"), at, MIB) == read_direct(path, at, MIB)
+    assert read_direct(mounted.path("copy"), size - MIB) == noise("end", MIB)
+    mounted.cli("delete", ":vm", "--wait")
+    assert read_direct(mounted.path("copy"), 2 * GIB, MIB) == noise("begin", 8 * MIB)[:MIB]
+
+
+@pytest.mark.parametrize(
+    ("at", "to", "length"), [(B, 0, MIB), (0, B, MIB), (1, 3, 10_000), (0, 0, 5000), (B - 1, B, 9 * B)]
+)
+def test_what_is_shared_in_part_or_not_at_all_is_right_to_the_byte(
+    mounted: Mounted, at: int, to: int, length: int
+) -> None:
     data = a_disk(mounted)
     run("truncate", "-s", "2M", mounted.path("vm2"))
     done = 0
