@@ -8,7 +8,8 @@ Needs root; ends at the first thing that is wrong. Beside each other work on a p
     direct      writes records of 4 KiB with O_DIRECT, fsync now and then
     buffered    the same through the page cache
     ext4        writes files into an ext4 on a loop device (--direct-io=on) on a third disk, fsync of file and directory
-    keeper      takes snapshots and checksums them, clones and deletes them, rolls a fourth disk back and forth
+    keeper      takes snapshots and checksums them, clones them, or copies them in parts, which shares their blocks;
+                deletes all of these; rolls a fourth disk back and forth
 
 Then the pool is checked, mounted again, and has to hold: every record that an fsync followed, or a later one of its
 place; every file; every snapshot and clone with its checksum; nothing of what was deleted. A record says where it

@@ -37,7 +37,7 @@ def test_a_hundred_kills_lose_nothing(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     counts = soak.soak(tmp_path, SEED, KILLS, run_s=RUN_S)
     assert counts["kills"] == KILLS
-    done = ("records", "files", "snapshots", "clones", "rollbacks", "deletes")
+    done = ("records", "files", "snapshots", "clones", "copies", "rollbacks", "deletes")
     assert all(counts[what] > KILLS / 10 for what in done), counts  # a busy machine does less between two kills
     assert counts["snapshots verified"] > KILLS and counts["clones verified"] > KILLS / 10
 

@@ -216,7 +216,8 @@ class Soak:
     def _keep(self, rng: random.Random) -> None:
         with Client(str(self.pool)) as client:
             while not self.stopping:
-                rng.choice((self._snapshot, self._snapshot, self._clone, self._delete, self._roll))(rng, client)
+                tasks = (self._snapshot, self._snapshot, self._clone, self._copy, self._delete, self._roll)
+                rng.choice(tasks)(rng, client)
 
     def _new_name(self, what: str) -> str:
         return f"{what}{next(self.made)}"
@@ -243,6 +244,25 @@ class Soak:
         with self.clones.changing((name, "")):
             client.call("clone", {"disk": source[0], "snapshot": source[1], "targets": [name]})
         self.counts["clones"] += 1
+
+    def _copy(self, rng: random.Random, client: Client) -> None:
+        """A clone by other means: part by part, each shared."""
+        source = self.snapshots.any(rng)
+        if source is None or len(self.clones.sums) >= CLONES_MAX:
+            return
+        name = self._new_name("clone")
+        self.clones.sums[name, ""] = None
+        at, part = self.mnt / ".snapshots" / source[0] / source[1], B * rng.randint(1, DISK_BYTES // B - 1)
+        with (
+            self.clones.changing((name, "")),
+            opened(at, os.O_RDONLY) as reader,
+            opened(self.mnt / name, os.O_WRONLY | os.O_CREAT) as writer,
+        ):
+            while os.copy_file_range(reader, writer, part):
+                pass
+            os.fsync(writer)
+        self.clones.sums[name, ""] = self.snapshots.sums[source]
+        self.counts["copies"] += 1
 
     def _delete(self, rng: random.Random, client: Client) -> None:
         clone = self.clones.any(rng)
