@@ -30,8 +30,9 @@ from benchlib.machine import describe
 from benchlib.peers import PEERS, Peer, Rowfs, find
 from benchlib.peerwork import FULL, QUICK, WORKS, Run, compare
 from benchlib.plot import can_plot, plot
+from benchlib.signals import interrupts_later
 from rowfs.base.units import GIB
-from rowfs.cli.signals import ended_in_order, interrupts_later
+from rowfs.cli.signals import ended_in_order
 
 GROUPS = (*WORKS, "ext4", "beside")
 USUAL = [key for key in PEERS if key != ratios.PYTHON]

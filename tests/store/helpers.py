@@ -79,6 +79,17 @@ def ready(journal: Journal) -> Journal:
     return journal
 
 
+def journaled(pool: Pool) -> bool:
+    """Make what changed durable with a record of the journal; False: it has to be a commit."""
+    ready(pool.commits.journal)
+    appended = pool.commits.begin_record()
+    if appended is None:
+        return False
+    pool.commits.append(appended)
+    pool.commits.end_record()
+    return True
+
+
 def release_all(pool: Pool) -> None:
     """Close all handles that a test left open."""
     for removal in pool.catalog.removals.values():

@@ -18,18 +18,7 @@ from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal
 from rowfs.store.check import check_pool
 from rowfs.store.commit import RECORD_PAGES_MAX
 from rowfs.store.pool import Pool
-from tests.store.helpers import B, Home, P, disk_of, findings, get, put, ready
-
-
-def sync(pool: Pool) -> bool:
-    """Make what changed durable with a record; False: it has to be a commit."""
-    ready(pool.commits.journal)
-    appended = pool.commits.begin_record()
-    if appended is None:
-        return False
-    pool.commits.append(appended)
-    pool.commits.end_record()
-    return True
+from tests.store.helpers import B, Home, P, disk_of, findings, get, journaled, put, ready
 
 
 def crash(home: Home) -> Pool:
@@ -111,10 +100,10 @@ def test_what_was_written_and_trimmed_is_there_after_a_crash(home: Home) -> None
     pool.commit()
     put(pool, disk, 5, "five", "six")
     pool.punch(disk, B, B)
-    assert sync(pool)
+    assert journaled(pool)
     put(pool, disk, 5, "FIVE")
     put(pool, disk, P + 1, "other page")
-    assert sync(pool)
+    assert journaled(pool)
     assert not pool.commits.map_changed and pool.commits.map_behind
     put(pool, disk, 7, "lost")
     pool = crash(home)
@@ -129,7 +118,7 @@ def test_a_disk_that_grew_has_grown(home: Home) -> None:
     disk = pool.create_disk("d", B)
     pool.commit()
     put(pool, disk, 3, "behind")
-    assert sync(pool)
+    assert journaled(pool)
     pool = crash(home)
     assert pool.catalog.disk("d").size_bytes == 4 * B
     assert get(pool, pool.catalog.disk("d"), 3) == ["behind"]
@@ -139,16 +128,16 @@ def test_what_a_snapshot_holds_stays(home: Home) -> None:
     pool = home.open()
     disk = disk_of(pool, "old")
     snapshot = pool.snapshot(disk, "s")
-    assert not sync(pool), "a name is the map's"
+    assert not journaled(pool), "a name is the map's"
     pool.commit()
     put(pool, disk, 0, "new")
-    assert sync(pool)
+    assert journaled(pool)
     pool = crash(home)
     assert get(pool, pool.catalog.disk("d")) == ["new"]
     assert get(pool, pool.catalog.snapshots[snapshot.id]) == ["old"]
     pool.delete_snapshot(pool.catalog.snapshots[snapshot.id])
     put(pool, pool.catalog.disk("d"), 1, "more")
-    assert not sync(pool), "a removal is the map's"
+    assert not journaled(pool), "a removal is the map's"
 
 
 def test_a_commit_makes_records_void(home: Home) -> None:
@@ -156,7 +145,7 @@ def test_a_commit_makes_records_void(home: Home) -> None:
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool)
+    assert journaled(pool)
     pool.punch(disk, B, B)
     pool.commit()
     assert pool.commits.journal.records(pool._map.commit) == []
@@ -169,7 +158,7 @@ def test_a_commit_without_anything_new_takes_the_records_along(home: Home) -> No
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool) and pool.commits.wanted
+    assert journaled(pool) and pool.commits.wanted
     pool.commit()
     assert not pool.commits.wanted
     os.unlink(home.path / JOURNAL_FILE)
@@ -185,7 +174,7 @@ def test_freed_blocks_are_not_used_again_before_a_commit(home: Home) -> None:
     for text in "bcd":
         pool.punch(disk, 0, B)
         put(pool, disk, 0, text)
-        assert sync(pool)
+        assert journaled(pool)
     assert pool.space.allocated_blocks == used + 3
     pool.commit()
     assert pool.space.allocated_blocks == used
@@ -197,10 +186,10 @@ def test_much_is_committed(home: Home) -> None:
     pool.commit()
     for page in range(RECORD_PAGES_MAX):
         put(pool, disk, page * P, "x")
-    assert sync(pool)
+    assert journaled(pool)
     for page in range(RECORD_PAGES_MAX + 1):
         put(pool, disk, page * P + 1, "x")
-    assert not sync(pool)
+    assert not journaled(pool)
     pool.commit()
 
 
@@ -210,14 +199,14 @@ def test_a_ring_that_is_half_full_asks_for_a_commit(home: Home) -> None:
     pool.commit()
     count = 0
     put(pool, disk, 0, "x")
-    while sync(pool):
+    while journaled(pool):
         count += 1
         put(pool, disk, count % 400, f"{count}")
         pool.punch(disk, count % 400 * B, B)
     assert count >= 500
     pool.commit()
     put(pool, disk, 0, "y")
-    assert sync(pool)
+    assert journaled(pool)
 
 
 # Replay
@@ -228,7 +217,7 @@ def test_replay_can_be_cut_off_and_begun_again(home: Home, monkeypatch: pytest.M
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool)
+    assert journaled(pool)
     pool.abandon()
     with monkeypatch.context() as patch:
 
@@ -247,7 +236,7 @@ def test_a_pool_that_is_opened_to_be_read_has_all_of_it(home: Home) -> None:
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool)
+    assert journaled(pool)
     pool.abandon()
     pool = Pool(str(home.path), read_only=True)
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
@@ -260,7 +249,7 @@ def test_repair_keeps_what_is_in_the_journal(home: Home) -> None:
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool)
+    assert journaled(pool)
     pool.abandon()
     assert check_pool(str(home.path)) == ([], False)
     assert check_pool(str(home.path), repair=True) == ([], False)
@@ -289,7 +278,7 @@ def test_damage_in_the_map_of_what_a_record_changes_is_no_obstacle(home: Home, t
     disk = disk_of(pool, "a")
     pool.commit()
     put(pool, disk, 1, "b")
-    assert sync(pool)
+    assert journaled(pool)
     ((_, value),) = ((key, bytes(value)) for key, value in pool._map.items(table))
     pool.abandon()
     held = (home.path / "map" / "data.mdb").read_bytes()
@@ -349,7 +338,7 @@ def test_records_of_another_life_of_the_pool_are_gone(home: Home, tmp_path: Path
     put(pool, pool.catalog.disk("d"), 0, "another life")
     pool.punch(pool.catalog.disk("d"), 0, B)
     put(pool, pool.catalog.disk("d"), 1, "another life")
-    assert sync(pool)
+    assert journaled(pool)
     home.close()
     shutil.copytree(backup, home.path, dirs_exist_ok=True)  # the journal stays
     pool = home.open()

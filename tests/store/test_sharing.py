@@ -31,6 +31,7 @@ from tests.store.helpers import (
     fill,
     fork,
     get,
+    journaled,
     put,
     share,
 )
@@ -488,32 +489,22 @@ def test_what_is_shared_at_the_same_place_did_not_change(pool: Pool) -> None:
 # The journal
 
 
-def synced(pool: Pool) -> bool:
-    """Whether a record of the journal makes durable what changed; else it has to be a commit."""
-    appended = pool.commits.begin_record()
-    if appended is None:
-        return False
-    pool.commits.append(appended)
-    pool.commits.end_record()
-    return True
-
-
 def test_what_was_shared_or_let_go_of_is_never_in_the_journal(home: Home) -> None:
     pool = home.open()
     one, two = two_disks(pool)
     pool.commit()
     put(pool, two, 5, "x")
-    assert synced(pool)
+    assert journaled(pool)
     share(pool, one, 0, two, 0, 3)
-    assert pool.commits.map_changed and not synced(pool)
+    assert pool.commits.map_changed and not journaled(pool)
     pool.commit()
     put(pool, two, 6, "y")
-    assert synced(pool)
+    assert journaled(pool)
     put(pool, one, 0, "z")
-    assert pool.commits.map_changed and not synced(pool)
+    assert pool.commits.map_changed and not journaled(pool)
     pool.commit()
     put(pool, one, 5, "v")
-    assert synced(pool)
+    assert journaled(pool)
     pool = home.crash()
     assert get(pool, pool.catalog.disk("one"), 0, 6) == ["z", "b", "c", "", "", "v"]
     assert get(pool, pool.catalog.disk("two"), 0, 7) == ["a", "b", "c", "", "", "x", "y"]
@@ -550,7 +541,7 @@ def test_to_open_a_pool_that_was_made_before_does_not_void_its_journal(home: Hom
     pool = home.open()
     pool.commit()
     put(pool, pool.catalog.disk("one"), 5, "x")
-    assert synced(pool)
+    assert journaled(pool)
     pool = home.crash()
     assert get(pool, pool.catalog.disk("one"), 5) == ["x"]
 

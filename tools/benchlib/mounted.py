@@ -19,10 +19,10 @@ from benchlib.engine import CHAIN
 from benchlib.figures import Bench, environment, ms, say, timed, timing
 from benchlib.fill import base_pool, copy_pool, lengthen_chain
 from benchlib.fio import job
+from benchlib.signals import interrupts_later
 from rowfs.base.format import DATA_FILE, MAP_DIR
 from rowfs.base.units import GIB
 from rowfs.cli.client import Client
-from rowfs.cli.signals import interrupts_later
 from rowfs.store.pool import Pool, init_pool
 
 START_S_MAX = 0.25

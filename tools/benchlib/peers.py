@@ -19,12 +19,12 @@ from typing import ClassVar
 from benchlib import ratios
 from benchlib.fio import job
 from benchlib.mounted import Mount, mounted, process_written_bytes, rowfs
+from benchlib.signals import interrupts_later
 from rowfs.base.errors import BusyError
 from rowfs.base.format import DATA_FILE, MAP_DIR
 from rowfs.base.units import GIB
 from rowfs.cli.loops import Loop, attach, detach
 from rowfs.cli.mounts import MOUNTINFO, mount_points
-from rowfs.cli.signals import interrupts_later
 from rowfs.store.pool import init_pool
 
 START_S, END_S = 10.0, 30.0
