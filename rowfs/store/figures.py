@@ -99,9 +99,11 @@ class Figures:
         for branch, epoch in points:
             for index in sorted(set(self._unseen_pages(left, branch, epoch))):
                 for let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
-                    alone = self._shares.further(let_go) == 0
-                    freed += int(np.count_nonzero(alone))
-                    jointly.append(let_go[~alone])
+                    if self._shares:
+                        alone = self._shares.further(let_go) == 0
+                        jointly.append(let_go[~alone])
+                        let_go = let_go[alone]
+                    freed += len(let_go)
                 yield
         if jointly:  # free are those of which all owners let go
             addresses, owners = np.unique(np.concatenate(jointly), return_counts=True)
@@ -138,7 +140,7 @@ class Figures:
         counted: set[VersionKey],
     ) -> Iterator[np.ndarray]:
         """What the version that a point sees, and unseen ones below, own and nothing left has of them; each once."""
-        held = self._version_at(branch, index, epoch)
+        held = first = self._version_at(branch, index, epoch)
         while held is not None:
             owner, at = held
             end = next(self._versions.epochs(owner, index, at), EPOCH_MAX)
@@ -148,7 +150,7 @@ class Figures:
             counted.add((owner.id, index, at))
             dead = lineage.held(owner, index, at)[1]
             let_go = _held_by_none(dead, lineage.seen_behind(followers))
-            followers = before.followers(owner, index, at, end)
+            followers = None if held is first else before.followers(owner, index, at, end)
             if followers is not None:  # dead already: what nobody held is freed anyway
                 let_go &= ~_held_by_none(dead, before.seen_behind(followers))
             yield np.frombuffer(dead.addresses, np.int64)[let_go]
