@@ -118,7 +118,7 @@ def _processes(wanted: Callable[[str], bool]) -> list[str]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) != os.getpid() and any(wanted(target) for target in _open_paths(pid)):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", errors="replace") as file:
                 found.append(f"{file.read().strip()} ({pid})")
     return found
 

@@ -36,7 +36,7 @@ def holders_elsewhere(device: str) -> list[str]:
     """Processes whose namespaces have a mount of `device`, one for each namespace, as `name (pid)`."""
     found = []
     for pid in dict.fromkeys(pid for pid, _ in _elsewhere(device)):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", errors="replace") as file:
             found.append(f"{file.read().strip()} ({pid})")
     return found
 

@@ -199,7 +199,7 @@ def has_extension() -> bool:
 
 def is_mounted(path: str | Path) -> bool:
     """Whether something is mounted there, be its daemon dead. os.path.ismount cannot tell of a dead mount."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     return str(path) in (line.split()[4].encode().decode("unicode_escape") for line in lines)
 
 

@@ -134,7 +134,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
 def start(where: Path, limit_s: float = 60) -> subprocess.Popen[str]:
     (number,) = (
         line.split()[0]
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
         if line.split()[4] == str(where)
     )
     command = [sys.executable, "-I", "-S", str(freezer.__file__), str(limit_s), f"{number}:{where}"]
@@ -157,7 +157,7 @@ def test_it_is_frozen_until_the_pipe_closes(ext4: Path, number: signal.Signals |
 
 
 def test_whoever_holds_the_pipe_may_be_killed(ext4: Path) -> None:
-    number = Path("/proc/self/mountinfo").read_text().splitlines()
+    number = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     (mount_id,) = (line.split()[0] for line in number if line.split()[4] == str(ext4))
     code = (
         "import subprocess, sys, time\nchild = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE)\ntime.sleep(600)\n"

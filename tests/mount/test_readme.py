@@ -92,5 +92,5 @@ def test_ended_in_the_middle_it_cleans_up(tmp_path: Path, work: Path) -> None:
 
 def mountpoints(below: Path) -> list[str]:
     """What is mounted below a directory."""
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()]
     return [place for place in mounts if place.startswith(f"{below}/")]

@@ -35,16 +35,19 @@ def changed(mounted: Mounted) -> Mounted:
     return mounted
 
 
-def test_rollback_of_an_open_disk_names_the_process(changed: Mounted) -> None:
-    program = "import sys, time; f = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+@pytest.mark.parametrize("name", [b"holder", b"\xff no UTF-8"])
+def test_rollback_of_an_open_disk_names_the_process(changed: Mounted, name: bytes) -> None:
+    program = (
+        f"import sys; open('/proc/self/comm', 'wb').write({name!r}); "
+        "f = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program, changed.path("vm")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         holder.stdout.readline()
         said = changed.refuses("rollback", ":vm@s")
-        name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
-        assert name in said and str(holder.pid) in said
+        assert f"{name.decode(errors='replace')} ({holder.pid})" in said
         holder.stdin.close()
         holder.wait()
     assert read_direct(changed.path("vm")) == noise("new", 4 * MIB)
