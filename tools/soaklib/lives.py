@@ -223,6 +223,8 @@ class Soak:
         return f"{what}{next(self.made)}"
 
     def _snapshot(self, rng: random.Random, client: Client) -> None:
+        if len(self.snapshots.sums) >= SNAPSHOTS_MAX:  # each takes some memory of the daemon, as it should
+            self._delete(rng, client)
         disk, name = rng.choice(list(WRITERS)), self._new_name("s")
         before = dict(self.records[disk].acknowledged)
         self.snapshots.sums[disk, name] = None
