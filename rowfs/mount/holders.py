@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rowfs.base.mountinfo import MountLine, is_below, place_in
-from rowfs.mount.views import mounts, views
+from rowfs.mount.views import mounts, process_shown, views
 
 _LOOP = re.compile(r"loop\d+")
 
@@ -118,8 +118,8 @@ def _processes(wanted: Callable[[str], bool]) -> list[str]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) != os.getpid() and any(wanted(target) for target in _open_paths(pid)):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", errors="replace") as file:
-                found.append(f"{file.read().strip()} ({pid})")
+            with contextlib.suppress(OSError):
+                found.append(process_shown(pid))
     return found
 
 

@@ -36,9 +36,15 @@ def holders_elsewhere(device: str) -> list[str]:
     """Processes whose namespaces have a mount of `device`, one for each namespace, as `name (pid)`."""
     found = []
     for pid in dict.fromkeys(pid for pid, _ in _elsewhere(device)):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", errors="replace") as file:
-            found.append(f"{file.read().strip()} ({pid})")
+        with contextlib.suppress(OSError):
+            found.append(process_shown(pid))
     return found
+
+
+def process_shown(pid: str) -> str:
+    """A process as `name (pid)`. Raises OSError when it has ended."""
+    with open(f"/proc/{pid}/comm", errors="replace") as file:
+        return f"{file.read().strip()} ({pid})"
 
 
 def _elsewhere(device: str) -> Iterator[tuple[str, MountLine]]:

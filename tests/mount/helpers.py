@@ -21,7 +21,7 @@ import pytest
 
 import rowfs
 from rowfs.cli.client import Client
-from soaklib.system import alive
+from soaklib.system import alive, backing_file
 
 B = 4096
 MIB = 1 << 20
@@ -312,14 +312,6 @@ def detach(device: str) -> None:
     file = backing_file(device)
     run("losetup", "--detach", device)
     until(lambda: backing_file(device) != file, f"{device} to be detached")
-
-
-def backing_file(device: str) -> str | None:
-    """The file that a loop device shows. Who finds it free may take it: two devices are the same with the same file."""
-    try:
-        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text(errors="surrogateescape")
-    except OSError:
-        return None
 
 
 @contextlib.contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from soaklib.system import backing_file
 from tests.mount.helpers import (
     MIB,
     Mounted,
-    backing_file,
     detach,
     is_mounted,
     mounted_device,

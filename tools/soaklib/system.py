@@ -107,12 +107,13 @@ def attach(path: Path) -> str:
 
 def detach(device: str) -> None:
     """Detach a loop device, and wait until the kernel has."""
-    file = _backing_file(device)
+    file = backing_file(device)
     run("losetup", "--detach", device)
-    until(lambda: _backing_file(device) != file, f"{device} to detach")
+    until(lambda: backing_file(device) != file, f"{device} to detach")
 
 
-def _backing_file(device: str) -> str | None:
+def backing_file(device: str) -> str | None:
+    """The file that a loop device shows. Who finds it free may take it: two devices are the same with the same file."""
     try:
         return Path("/sys/block", Path(device).name, "loop/backing_file").read_text(errors="surrogateescape")
     except OSError:
