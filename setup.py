@@ -18,8 +18,11 @@ setup(
     ext_modules=[
         Extension(
             "rowfs.mount._native",
-            [f"rowfs/mount/{part}.c" for part in ("_native", "_receive", "_hotpath", "_workers", "_transfer")],
-            depends=["rowfs/mount/_native.h"],
+            [
+                f"rowfs/mount/{part}.c"
+                for part in ("_native", "_receive", "_hotpath", "_writes", "_engine", "_workers", "_transfer")
+            ],
+            depends=["rowfs/mount/_native.h", "rowfs/mount/_engine.h"],
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread", *fuse_flags("--cflags")],
             extra_link_args=["-pthread", *fuse_flags("--libs")],
             optional=True,

@@ -241,10 +241,11 @@ static PyMethodDef methods[] = {
     {"reply_offset", reply_offset, METH_VARARGS, "reply_offset(request, offset_bytes): answers lseek"},
     {"reply_count", reply_count, METH_VARARGS, "reply_count(request, bytes): answers copy_file_range"},
     {"serve", native_serve, METH_VARARGS,
-     "serve(handles, pool, committer, set_time, data_fd, Disk, Snapshot): answer the commonest requests without Python from now on"},
+     "serve(handles, pool, committer, set_time, data_fd, Disk, Snapshot, DIRTY): answer the commonest requests without Python from now on"},
     {"stop", native_stop, METH_NOARGS, "Wait for the workers, and answer nothing any more"},
     {"sync_data", native_sync_data, METH_VARARGS, "sync_data(fd): fdatasync; fails for ever once it has failed"},
-    {"try_request", native_try_request, METH_VARARGS, "try_request(fuse_fd, request): whether it was answered; for tests"},
+    {"try_requests", native_try_requests, METH_VARARGS,
+     "try_requests(fuse_fd, requests): how many were answered, one after the other; for tests"},
     {"linger", native_linger, METH_VARARGS,
      "linger(fuse_fd, epoll_fd, timeout_ms): answer requests until there is something for the event loop; then wake_fd is"
      " readable, or epoll_fd"},

@@ -3,6 +3,8 @@
  *   _native.c    the module; operations that pyfuse3 lacks; FUSE_INIT
  *   _receive.c   reading requests from the kernel, in pyfuse3's place and in trio's
  *   _hotpath.c   which requests are answered without Python, and how
+ *   _writes.c    the writes among them
+ *   _engine.c    looking at the engine's objects
  *   _workers.c   threads for those of them that have to wait for the host
  *   _transfer.c  moving data between the data file, memory and the kernel
  */
@@ -44,6 +46,15 @@ void hotpath_settle(void);
 /* A request that failed in a worker, for Python: it is copied to `request`, which has room for HEAD_BYTES, and its size
  * returned; 0: there is none. Without `request` it stays. */
 size_t hotpath_refused(char *request);
+/* Return when nothing that was begun is left. */
+void hotpath_finish(void);
+
+/* _writes.c: trio thread, GIL held */
+
+/* Whether the write was answered; else nothing happened that Python may not do again. */
+bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fuse_write_in *wanted, const char *data);
+/* Before Python runs: tell it of the blocks that were written to new places. */
+void writes_tell(void);
 
 /* _transfer.c: any thread */
 
@@ -105,7 +116,7 @@ void wake_trio(void);
 /* Methods of the module */
 PyObject *native_serve(PyObject *self, PyObject *args);
 PyObject *native_stop(PyObject *self, PyObject *args);
-PyObject *native_try_request(PyObject *self, PyObject *args);
+PyObject *native_try_requests(PyObject *self, PyObject *args);
 PyObject *native_sync_data(PyObject *self, PyObject *args);
 PyObject *native_served(PyObject *self, PyObject *args);
 PyObject *native_linger(PyObject *self, PyObject *args);

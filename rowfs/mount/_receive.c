@@ -84,7 +84,7 @@ static ssize_t receive(int fd, struct fuse_buf *buf) {
  * there is none, upon which pyfuse3 waits for the next.
  *
  * It reads into memory always. libfuse's splices larger requests into a pipe, which pays only for who passes them on. */
-int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf) {
+static int next_request(struct fuse_session *se, struct fuse_buf *buf) {
     int fd = fuse_session_fd(se);
     ssize_t size;
 
@@ -117,6 +117,13 @@ int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf) {
             return (int)size;
     }
     return -EINTR;
+}
+
+int fuse_session_receive_buf(struct fuse_session *se, struct fuse_buf *buf) {
+    int result = next_request(se, buf);
+
+    writes_tell();
+    return result;
 }
 
 static int64_t now_us(void) {
@@ -161,6 +168,7 @@ PyObject *native_linger(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iii", &fuse_fd, &epoll_fd, &timeout_ms))
         return NULL;
     linger(fuse_fd, epoll_fd, timeout_ms);
+    writes_tell();
     Py_RETURN_NONE;
 }
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rowfs.persist.datafile import DataFile
-from rowfs.store.model import Disk, Snapshot
+from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def serve(
             entry = set_time(inode, modified_ns)
             return None if entry is None else attributes_answer(entry)
 
-        module.serve(handles, pool, committer, touched, pool.data.fileno(), Disk, Snapshot)
+        module.serve(handles, pool, committer, touched, pool.data.fileno(), Disk, Snapshot, State.DIRTY)
         pool.data.sync_with(module.sync_data)
 
 

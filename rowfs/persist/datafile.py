@@ -1,9 +1,9 @@
 """The data file: reads and writes of blocks at their addresses. No other Python calls pread or pwrite on it; C does for
-the commonest requests (mount/_hotpath.c, mount/_workers.c).
+the commonest requests (mount/_hotpath.c, mount/_writes.c, mount/_workers.c).
 
 The only one that calls fallocate, too: `preallocate` is for the map's file.
 
-This is also the seam where tests inject faults: whatever offers the methods of `DataFile` can take its place, but for
+This is also the seam where tests inject faults: whatever offers what `DataFile` does can take its place, but for
 `fileno` and `sync_with`, which are for who has the file itself.
 """
 
@@ -38,6 +38,7 @@ class DataFile:
             self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise PoolError(f"cannot open {path}: {error.strerror}") from None
+        self.keeps_freed = False  # the host cannot take blocks back, as it turned out
         self._nowait_flag = os.RWF_NOWAIT
         self._fdatasync: Callable[[int], None] = os.fdatasync
         try:
@@ -64,7 +65,7 @@ class DataFile:
         os.close(self._fd)
 
     def fileno(self) -> int:
-        """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (mount/_hotpath.c)."""
+        """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (mount/_engine.c)."""
         return self._fd
 
     def write(self, address: BlockAddress, data: bytes | memoryview, skip_bytes: int = 0) -> None:
@@ -131,6 +132,7 @@ class DataFile:
         """Give blocks back to the host file system; they read as zeros. A host that cannot is left alone."""
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         code = _fallocate(self._fd, mode, first << BLOCK_BITS, blocks << BLOCK_BITS)
+        self.keeps_freed |= code == EOPNOTSUPP
         if code not in (0, EOPNOTSUPP):
             raise StorageError(f"cannot punch a hole into {self.path}: {os.strerror(code)}", code)
 

@@ -7,6 +7,11 @@ Invariants:
 - A block that several owners share (persist.shares) is freed when the last of them lets go of it.
 - A claim is a run of free blocks that one writer alone allocates from. It lives in memory only; its bits are clear.
 - available[chunk] = blocks of the chunk that are neither allocated nor claimed.
+
+Deleting a snapshot of a disk that is written at random leaves free runs of a block or two. To fill them costs more than
+to write them, and what is written there can never be read in one go. So short runs are left alone while the data file
+may grow instead: that takes nothing of a host which has what was freed back. It may become twice as long as what is
+allocated, and some more.
 """
 
 from __future__ import annotations
@@ -22,11 +27,14 @@ from rowfs.base import bitmap
 from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import CorruptionError, NoSpaceError
 from rowfs.base.format import CHUNK_KEY
-from rowfs.base.units import BLOCK_BYTES, MIB, BlockAddress
+from rowfs.base.units import BLOCK_BYTES, GIB, MIB, BlockAddress
 from rowfs.persist.shares import Shares
 
 CLAIM_BLOCKS = 512  # 2 MiB: random overwrites of one disk land side by side even when others write too
-ROOMY_BLOCKS = CHUNK_BLOCKS // 8  # a chunk with less free is used only when the data file cannot grow
+RUN_BLOCKS_MIN = 32  # 128 KiB: shorter runs, and chunks with less than this free, wait until the data file may not grow
+ROOMY_BLOCKS = CHUNK_BLOCKS // 8
+SCANS_MAX = 4  # of chunks for one claim, before the data file grows: about 100 us each
+SLACK_BLOCKS = 8 * GIB // BLOCK_BYTES  # that the data file may be longer than twice what is allocated
 LOADED_CHUNKS_MAX = 1024  # 4 MiB of bitmaps in memory, beside the changed ones
 CHUNK_MAX = 1 << 23  # 1 PiB of data; a table of all chunks is kept in memory
 HOST_RESERVE_BYTES = 64 * MIB  # left on the host file system, so that a full pool can still commit and delete
@@ -60,16 +68,23 @@ class Space:
         capacity_blocks: int | None,
         host_free_bytes: Callable[[], int],
         shares: Shares,
+        host_keeps: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none)."""
+        """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none).
+
+        `host_keeps` says whether the host cannot have back what is freed.
+        """
         self._load = load
         self._host_free_bytes = host_free_bytes
+        self._host_keeps = host_keeps
         self.shares = shares
         self.capacity_blocks = capacity_blocks
+        self.run_blocks_min = RUN_BLOCKS_MIN
         self.allocated_blocks = sum(used.values())
         self._available = array("q", [CHUNK_BLOCKS]) * (max(used, default=-1) + 1)
         for chunk, count in used.items():
             self._available[chunk] -= count
+        self._scattered = bytearray(len(self._available))  # chunks without long free runs when last scanned
         self._chunks: OrderedDict[int, bytearray] = OrderedDict()
         self._changed: set[int] = set()
         self._committing: set[int] = set()
@@ -105,15 +120,19 @@ class Space:
         """Take back an allocation that no page has ever held (the write into it failed)."""
         chunk, first = divmod(address, CHUNK_BLOCKS)
         bitmap.clear_range(self._chunk(chunk), first, blocks)
-        self._available[chunk] += blocks
+        self._give_back(chunk, blocks)
         self.allocated_blocks -= blocks
 
     def drop(self, claim: Claim) -> None:
         """Give back what is left of a claim."""
         if claim.end > claim.next:
-            self._available[claim.next // CHUNK_BLOCKS] += claim.end - claim.next
+            self._give_back(claim.next // CHUNK_BLOCKS, claim.end - claim.next)
         claim.next = claim.end = 0
         self._claims.discard(claim)
+
+    def _give_back(self, chunk: int, blocks: int) -> None:
+        self._available[chunk] += blocks
+        self._scattered[chunk] = False
 
     def _renew(self, claim: Claim, blocks: int) -> None:
         self.drop(claim)
@@ -138,6 +157,7 @@ class Space:
         if self.capacity_blocks is not None:
             claimed = sum(claim.end - claim.next for claim in self._claims)
             want = min(want, self.capacity_blocks - self.allocated_blocks - claimed)
+        scans = 0
         while want > 0:
             if self._free_runs:
                 first, count = self._free_runs.popleft()
@@ -147,25 +167,37 @@ class Space:
                 self._available[self._scanned] -= count
                 start = self._scanned * CHUNK_BLOCKS + first
                 return start, start + count
-            chunk = self._next_chunk()
+            chunk, run_min = self._next_chunk(scans < SCANS_MAX)
             if chunk is None:
                 return None
-            self._scan(chunk)
+            self._scan(chunk, run_min)
+            scans += 1
         return None
 
-    def _next_chunk(self) -> int | None:
+    def _next_chunk(self, may_scan: bool) -> tuple[int | None, int]:
+        """Where to look for free runs, and how long they have to be; the data file grows for it if need be."""
         available = np.frombuffer(self._available, np.int64)
-        roomy = np.flatnonzero(available >= ROOMY_BLOCKS)
-        if len(roomy):
-            return int(roomy[0])
-        if self.capacity_blocks is None or len(available) * CHUNK_BLOCKS < self.capacity_blocks:
-            del available  # an array that is being looked at cannot grow
+        if may_scan:
+            roomy = (available >= ROOMY_BLOCKS) & (np.frombuffer(self._scattered, np.uint8) == 0)
+            if roomy.any():
+                return int(np.argmax(roomy)), self.run_blocks_min
+        emptiest = int(np.argmax(available)) if len(available) else 0
+        left = bool(available[emptiest]) if len(available) else False
+        del available  # an array that is being looked at cannot grow
+        if self._may_grow(left):
             self._available.append(CHUNK_BLOCKS)
-            return len(self._available) - 1
-        any_left = np.flatnonzero(available > 0)
-        return int(any_left[0]) if len(any_left) else None
+            self._scattered.append(False)
+            return len(self._available) - 1, 1
+        return (emptiest, 1) if left else (None, 1)
 
-    def _scan(self, chunk: int) -> None:
+    def _may_grow(self, left: bool) -> bool:
+        """Whether the data file may, where there are free runs `left`, too short ones probably."""
+        length = len(self._available) * CHUNK_BLOCKS
+        if self.capacity_blocks is not None and length >= self.capacity_blocks * (2 if left else 1):
+            return False
+        return not left or (not self._host_keeps() and length < 2 * self.allocated_blocks + SLACK_BLOCKS)
+
+    def _scan(self, chunk: int, run_min: int) -> None:
         bits = self._chunk(chunk)
         start = chunk * CHUNK_BLOCKS
         claims = [claim for claim in self._claims if start <= claim.next < min(claim.end, start + CHUNK_BLOCKS)]
@@ -173,9 +205,11 @@ class Space:
             bits = bytearray(bits)
             for claim in claims:
                 bitmap.set_range(bits, claim.next - start, claim.end - claim.next)
+        runs = bitmap.free_runs(bits)
+        assert sum(count for _, count in runs) == self._available[chunk], "free blocks are miscounted"
         self._scanned = chunk
-        self._free_runs = deque(bitmap.free_runs(bits))
-        assert sum(count for _, count in self._free_runs) == self._available[chunk], "free blocks are miscounted"
+        self._free_runs = deque(run for run in runs if run[1] >= run_min)
+        self._scattered[chunk] = not self._free_runs
 
     def _chunk(self, chunk: int) -> bytearray:
         bits = self._chunks.get(chunk)
@@ -252,7 +286,7 @@ class Space:
         chunks, counts = np.unique(freed // CHUNK_BLOCKS, return_counts=True)
         for chunk, count in zip(chunks.tolist(), counts.tolist(), strict=True):
             bitmap.clear_many(self._chunk(chunk), _of_chunk(freed, chunk))
-            self._available[chunk] += count
+            self._give_back(chunk, count)
         del self._unrecycled[place]  # only now: bitmaps that were loaded above had to have these blocks
         self.allocated_blocks -= len(freed)
         self.freed_blocks -= len(freed)

@@ -211,7 +211,7 @@ class DiskIO:
             self.data.write(address, data[start : start + (count << BLOCK_BITS)])
 
     def redirect(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
-        """Write blocks that the head does not own, none of them zeros, to new places (also for mount/_hotpath.c).
+        """Write blocks that the head does not own, none of them zeros, to new places (also for mount/_writes.c).
 
         Raises as `write`, with what was written until then mapped.
         """
@@ -242,6 +242,22 @@ class DiskIO:
         disk.mapped_blocks += holes
         head.written_blocks += blocks - given_up
         self._note(disk, head, page, holes + given_up < blocks)
+
+    def placed(
+        self, disk: Disk, head: Branch, pages: list[Page], address: BlockAddress, blocks: int, holes: int
+    ) -> None:
+        """What mount/_writes.c redirected itself: so many blocks, from `address` on, where the head's claim goes on.
+
+        `pages` hold them, where they owned nothing, `holes` of them in place of holes. Nobody watches the head.
+        """
+        taken = self.space.allocate(head.claim, blocks)
+        assert taken == (address, blocks), "blocks were placed beyond a claim"
+        assert not head.watched, "somebody has to look at what the head let go of"
+        disk.mapped_blocks += holes
+        head.written_blocks += blocks
+        head.changes += 1
+        self._count(disk, head)
+        self.unjournaled.update(pages)
 
     def _give_up(self, page: Page, slot: int, blocks: int) -> int:
         owned = page.owned[slot : slot + blocks]

@@ -158,6 +158,7 @@ class Pool:
             None if capacity is None else capacity // BLOCK_BYTES,
             self.data.host_free_bytes,
             shares,
+            lambda: self.data.keeps_freed,
         )
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)

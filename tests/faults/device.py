@@ -86,6 +86,8 @@ class Device:
 class FakeData:
     """One opening of a device, with the methods of DataFile."""
 
+    keeps_freed = False
+
     def __init__(self, path: str, device: Device) -> None:
         self.path = path
         self.device = device

@@ -48,6 +48,7 @@ WINDOWS = (range(0, 5), range(510, 515))
 SIZES = (0, 100, BLOCK, 2 * BLOCK, 3 * BLOCK + 7, 4 * BLOCK, 5 * BLOCK, 512 * BLOCK, 513 * BLOCK + 1000, 515 * BLOCK)
 CAPACITIES = (None, 40, 60, 80, 120)  # blocks; where there are few, freed ones are used again at once
 CLAIMS = (4, 16, space.CLAIM_BLOCKS)
+RUNS = (1, 1, space.RUN_BLOCKS_MIN)  # the shortest that are used while the data file may grow
 STEPS = (
     "operation",  # between two
     "write",  # amid one, before a block is written
@@ -105,6 +106,7 @@ class Driver:
         cache_bytes = self.rng.choice((0, 1 << 20))
         self.pool = Pool(self.path, cache_bytes=cache_bytes, open_data=self.device.open)  # type: ignore[arg-type]
         self.pool.space.capacity_blocks = self.capacity_blocks
+        self.pool.space.run_blocks_min = self.rng.choice(RUNS)
         space.CLAIM_BLOCKS = self.rng.choice(CLAIMS)
         self.device.on_call = self._before_call
         self.device.after_call = self._after_call

@@ -19,7 +19,7 @@ import pytest
 from rowfs.mount import _native  # type: ignore[attr-defined]
 from rowfs.mount.operations import Handle
 from rowfs.store.diskio import point_of
-from rowfs.store.model import Disk, Snapshot
+from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
 from tests.operations.helpers import Survivor
 from tests.store.helpers import B, Home, fill, ready
@@ -81,7 +81,9 @@ class Kernel:
         }
         self.unique = 0
         self.times: list[tuple[int, int]] = []
-        _native.serve(self.handles, pool, self.committer, self._set_time, pool.data.fileno(), Disk, Snapshot)
+        _native.serve(
+            self.handles, pool, self.committer, self._set_time, pool.data.fileno(), Disk, Snapshot, State.DIRTY
+        )
 
     def finish(self) -> None:
         """Hold the pool against all invariants."""
@@ -90,14 +92,20 @@ class Kernel:
         self.mine.close()
         self.home.finish()
 
-    def _ask(self, opcode: int, body: bytes, inode: int = 1) -> bytes | None:
+    def _request(self, opcode: int, body: bytes, inode: int = 1) -> bytes:
         self.unique += 1
-        header = struct.pack("<IIQQIIIHH", 40 + len(body), opcode, self.unique, inode, 0, 0, 0, 0, 0)
-        if not _native.try_request(self.fuse.fileno(), header + body):
+        return struct.pack("<IIQQIIIHH", 40 + len(body), opcode, self.unique, inode, 0, 0, 0, 0, 0) + body
+
+    def _ask(self, opcode: int, body: bytes, inode: int = 1) -> bytes | None:
+        request = self._request(opcode, body, inode)
+        if not _native.try_requests(self.fuse.fileno(), [request]):
             return None
+        return self._answer()
+
+    def _answer(self) -> bytes:
         answer = self.mine.recv(2 << 20)
         length, error, unique = struct.unpack_from("<IiQ", answer)
-        assert (length, unique) == (len(answer), self.unique)
+        assert length == len(answer) and unique <= self.unique
         return answer[16:] if error == 0 else os.strerror(-error).encode()
 
     def _set_time(self, inode: int, modified_ns: int) -> bytes | None:
@@ -115,8 +123,15 @@ class Kernel:
 
     def write(self, fh: int, offset: int, data: bytes, flags: int = 0) -> int | None:
         """WRITE: how many bytes were written; None: it is left to Python."""
-        answer = self._ask(WRITE, struct.pack("<QQIIQII", fh, offset, len(data), flags, 0, 0, 0) + data)
+        answer = self._ask(WRITE, _write(fh, offset, data, flags))
         return None if answer is None else struct.unpack("<II", answer)[0]
+
+    def write_many(self, *writes: tuple[int, int, bytes]) -> int:
+        """WRITEs (handle, offset, data) that are queued: how many were answered before one was left to Python."""
+        requests = [self._request(WRITE, _write(*write)) for write in writes]
+        done = _native.try_requests(self.fuse.fileno(), requests)
+        assert all(self._answer() for _ in range(done))
+        return int(done)
 
     def fsync(self, fh: int) -> bytes | None:
         """FSYNC: b"" or what went wrong; None: it is left to Python."""
@@ -127,6 +142,10 @@ class Kernel:
         snapshot = self.pool.snapshot(self.disk, name)
         self.handles[SNAPSHOT] = Handle(snapshot, writable=False)
         return snapshot
+
+
+def _write(fh: int, offset: int, data: bytes, flags: int = 0) -> bytes:
+    return struct.pack("<QQIIQII", fh, offset, len(data), flags, 0, 0, 0) + data
 
 
 @pytest.fixture
@@ -185,9 +204,82 @@ def test_what_others_own_too_is_redirected(kernel: Kernel) -> None:
 
 def test_a_writer_that_has_to_wait_for_a_commit_is_left_to_python(kernel: Kernel) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.read(kernel.disk, PAGE, B)  # Python brings the page into memory
     kernel.committer.soft_pages = 0
-    assert kernel.write(DISK, B, blocks("b")) is None
+    assert kernel.write(DISK, PAGE, blocks("b")) is None
+    assert kernel.write(DISK, 0, blocks("A", "B")) is None, "a range that is owned in part"
     assert kernel.write(DISK, 0, blocks("A")) == B
+    assert kernel.write(DISK, B, blocks("B")) == B, "there are no more changed pages than before"
+
+
+def test_many_writes_in_a_row_take_as_many_blocks(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.snapshot("s")
+    used = kernel.pool.space.allocated_blocks
+    kernel.pool.write(kernel.disk, 0, blocks("b"))  # makes the version that the others go to
+    changes = kernel.disk.head.changes if kernel.disk.head else 0
+    order = random.Random(3).sample(range(1, 512), 400)
+    assert kernel.write_many(*((DISK, at * B, blocks(str(at))) for at in order)) == 400
+    assert kernel.write_many(*((DISK, at * B, blocks(str(-at))) for at in order)) == 400, "in place"
+    assert kernel.pool.space.allocated_blocks == used + 401
+    assert (kernel.disk.mapped_blocks, kernel.disk.head and kernel.disk.head.changes != changes) == (401, True)
+    assert all(kernel.pool.read(kernel.disk, at * B, B) == blocks(str(-at)) for at in order)
+    assert kernel.pool.read(kernel.disk.chain["s"], 0, 512 * B) == blocks("a") + bytes(511 * B)
+
+
+def test_writes_to_several_disks_in_turn_do_not_mix(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.write(kernel.pool.catalog.disk("else"), 0, blocks("b"))
+    writes = [(handle, at * B, blocks(f"{handle} {at}")) for at in range(1, 8) for handle in (DISK, ELSE)]
+    assert kernel.write_many(*writes) == 14
+    for handle, at, data in writes:
+        assert kernel.pool.read(kernel.handles[handle].target, at, B) == data
+    assert [disk.mapped_blocks for disk in kernel.pool.catalog.live()] == [8, 8]
+
+
+def test_a_claim_that_is_used_up_is_renewed_by_python(kernel: Kernel) -> None:
+    for page in range(3):
+        kernel.pool.write(kernel.disk, page * PAGE, blocks("a"))
+    data = {page * 512 + at: blocks(f"{page} {at}") for at in range(1, 512) for page in range(3)}
+    assert kernel.write_many(*((DISK, at * B, block) for at, block in data.items())) == len(data)
+    assert kernel.pool.space.allocated_blocks == 3 * 512 + 1
+    assert kernel.pool.read(kernel.disk, B, 511 * B) == b"".join(data[at] for at in range(1, 512))
+
+
+def test_a_head_that_somebody_watches_tells_what_it_let_go_of(kernel: Kernel) -> None:
+    pool = kernel.pool
+    pool.write(kernel.disk, 0, blocks("a", "b"))
+    snapshot = kernel.snapshot("s")
+    (clone,) = pool.clone(snapshot, ["clone"])
+    pool.delete_snapshot(snapshot)
+    pool.delete_disk(kernel.disk)
+    pool.reclaim()
+    used = pool.space.allocated_blocks
+    kernel.handles[DISK] = Handle(clone, writable=True)
+    pool.write(clone, 0, blocks("A"))
+    assert kernel.write_many((DISK, B, blocks("B"))) == 1
+    pool.reclaim()
+    assert pool.space.allocated_blocks == used, "what the clone saw last is free"
+
+
+def test_what_cannot_be_accounted_for_is_never_durable(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.write(kernel.disk, B, blocks("b"))
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    monkeypatch.setattr(type(kernel.pool.io), "placed", fails)
+    assert kernel.write_many((DISK, 2 * B, blocks("c"))) == 1
+    assert len(raised) == 1 and kernel.pool.commits.failed
+    assert kernel.write(DISK, 0, blocks("x")) is None
+    monkeypatch.undo()
+    kernel.pool = kernel.home.crash()
+    assert kernel.pool.read(kernel.pool.catalog.disk("disk"), 0, 3 * B) == blocks("a") + bytes(2 * B)
 
 
 def test_a_full_pool_is_left_to_python(tmp_path: Path) -> None:
@@ -228,9 +320,9 @@ def test_requests_that_make_no_sense_are_left_to_python(kernel: Kernel) -> None:
     whole = struct.pack("<IIQQIIIHH", 40 + 40 + B, WRITE, 1, 1, 0, 0, 0, 0, 0)
     whole += struct.pack("<QQIIQII", DISK, 0, B, 0, 0, 0, 0) + blocks("x")
     for cut in (0, 1, 39, 40, 60, 79, 80, 81, len(whole) - 1):
-        assert not _native.try_request(kernel.fuse.fileno(), whole[:cut])
+        assert not _native.try_requests(kernel.fuse.fileno(), [whole[:cut]])
         told = struct.pack("<I", cut) + whole[4:cut]
-        assert not _native.try_request(kernel.fuse.fileno(), told[:cut])
+        assert not _native.try_requests(kernel.fuse.fileno(), [told[:cut]])
     assert kernel.read(DISK, 0, B) == blocks("a")
 
 
@@ -434,7 +526,7 @@ import os, socket, sys
 from pathlib import Path
 from rowfs.mount import _native
 from tests.operations.test_hotpath import DISK, Kernel, blocks
-from rowfs.store.model import Disk, Snapshot
+from rowfs.store.model import Disk, Snapshot, State
 from tests.store.helpers import Home
 
 kernel = Kernel(Home(Path(sys.argv[1])))
@@ -443,7 +535,7 @@ kernel.pool.commit()
 kernel.pool.data.sync_with(_native.sync_data)
 kernel.pool.data.sync()
 bad, _ = os.pipe()  # cannot be synced
-_native.serve(kernel.handles, kernel.pool, kernel.committer, None, bad, Disk, Snapshot)
+_native.serve(kernel.handles, kernel.pool, kernel.committer, None, bad, Disk, Snapshot, State.DIRTY)
 kernel.pool.io.unsynced = True
 kernel.mine.settimeout(0.5)
 try:
@@ -486,7 +578,9 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
         block = rng.choice((rng.randrange(40), 500 + rng.randrange(40), rng.randrange(3 * 512)))
         count = min(rng.choice((1, 1, 1, 2, 5, 30, 256)), 3 * 512 - block)
         at, size = block * B, count * B
-        match rng.choice((*["write", "read", "share"] * 2, "write", "snapshot", "old", "punch", "commit", "delete")):
+        match rng.choice(
+            (*["write", "read", "share"] * 2, "write", "queue", "snapshot", "old", "punch", "commit", "delete")
+        ):
             case "write":
                 data = rng.randbytes(size) if rng.random() < 0.9 else bytes(size)
                 if kernel.write(DISK, at, data, rng.choice((0, WRITE_CACHE))) is None:
@@ -494,6 +588,16 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
                 else:
                     in_c += 1
                 oracle[at : at + size] = data
+            case "queue":
+                queue = [(DISK, rng.randrange(60) * B, rng.randbytes(B)) for _ in range(rng.randrange(40))]
+                while queue:
+                    done = kernel.write_many(*queue)
+                    in_c += done
+                    for _, offset, data in queue[: done + 1]:
+                        oracle[offset : offset + B] = data
+                    if done < len(queue):
+                        pool.write(disk, *queue[done][1:])
+                    queue = queue[done + 1 :]
             case "read":
                 answer = kernel.read(DISK, at, size)
                 in_c += answer is not None

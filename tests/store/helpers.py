@@ -30,8 +30,9 @@ class Home:
         return self.path / "data"
 
     def open(self, **options: object) -> Pool:
-        """Open the pool."""
+        """Open the pool. What is freed in it is used again soon, however short the run."""
         self.pool = Pool(str(self.path), **options)  # type: ignore[arg-type]
+        self.pool.space.run_blocks_min = 1
         return self.pool
 
     def close(self) -> None:

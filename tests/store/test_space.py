@@ -12,7 +12,7 @@ from rowfs.base.bitmap import CHUNK_BLOCKS, CHUNK_BYTES
 from rowfs.base.errors import NoSpaceError
 from rowfs.persist import space as space_module
 from rowfs.persist.shares import Shares
-from rowfs.persist.space import CLAIM_BLOCKS, Claim, FrozenSpace, Space
+from rowfs.persist.space import CLAIM_BLOCKS, RUN_BLOCKS_MIN, Claim, FrozenSpace, Space
 from tests.store.machines import machine_settings
 
 PLENTY = 1 << 50
@@ -25,9 +25,13 @@ class Stored(dict[int, bytearray]):
     def load(self, chunk: int) -> bytearray | None:
         return bytearray(self[chunk]) if chunk in self else None
 
-    def space(self, capacity_blocks: int | None = None, host_free_bytes: int = PLENTY) -> Space:
+    def space(
+        self, capacity_blocks: int | None = None, host_free_bytes: int = PLENTY, host_keeps: bool = True
+    ) -> Space:
+        """With `host_keeps` the data file does not grow as long as anything is free."""
         used = {chunk: int.from_bytes(bits, "little").bit_count() for chunk, bits in self.items()}
-        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes, Shares(lambda region: None, ()))
+        shares = Shares(lambda region: None, ())
+        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes, shares, lambda: host_keeps)
 
     def commit(self, space: Space) -> None:
         """A whole commit: durable, and its freed blocks recycled."""
@@ -102,9 +106,48 @@ def test_little_left_on_the_host_is_kept_for_commits() -> None:
     assert space.free_blocks() == 0
 
 
-def test_the_file_grows_before_crumbs_are_used() -> None:
-    space = Stored({0: full_but((100, 50))}).space()
+SCATTERED = [(at, RUN_BLOCKS_MIN - 1) for at in range(0, CHUNK_BLOCKS // 2, 2 * RUN_BLOCKS_MIN)]
+
+
+@pytest.mark.parametrize("capacity_blocks", [None, CHUNK_BLOCKS])
+@pytest.mark.parametrize("crumbs", [[(100, 50)], SCATTERED])
+def test_the_file_grows_before_crumbs_are_used(capacity_blocks: int | None, crumbs: list[tuple[int, int]]) -> None:
+    space = Stored({0: full_but(*crumbs)}).space(capacity_blocks, host_keeps=False)
     assert take(space, 1) == [CHUNK_BLOCKS]
+
+
+def test_long_runs_are_used_before_the_file_grows() -> None:
+    space = Stored({0: full_but(*SCATTERED, (20_000, 600), (30_000, RUN_BLOCKS_MIN))}).space(host_keeps=False)
+    assert take(space, 633) == [*range(20_000, 20_600), *range(30_000, 30_000 + RUN_BLOCKS_MIN), CHUNK_BLOCKS]
+
+
+def test_crumbs_become_a_run_when_what_lies_between_is_freed() -> None:
+    stored = Stored({0: full_but(*SCATTERED), 1: full_but()})
+    space = stored.space(host_keeps=False)
+    claim = Claim()
+    assert take(space, 1, claim) == [2 * CHUNK_BLOCKS]
+    space.free(np.array([RUN_BLOCKS_MIN - 1 + at for at in range(RUN_BLOCKS_MIN + 1)]))
+    stored.commit(space)
+    assert take(space, CHUNK_BLOCKS - 1, claim) == list(range(2 * CHUNK_BLOCKS + 1, 3 * CHUNK_BLOCKS))
+    assert take(space, 2) == [0, 1]
+
+
+def test_crumbs_are_used_when_the_file_is_twice_as_long_as_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "SLACK_BLOCKS", 0)
+    assert take(Stored({0: full_but(*SCATTERED)}).space(host_keeps=False), 1) == [CHUNK_BLOCKS], "a quarter is free"
+    two_thirds = [(at, 20) for at in range(0, CHUNK_BLOCKS - 20, 30)]
+    assert take(Stored({0: full_but(*two_thirds)}).space(host_keeps=False), 22) == [*range(20), 30, 31]
+
+
+def test_one_claim_scans_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Stored({chunk: full_but(*SCATTERED) for chunk in range(20)})
+    scanned: list[int] = []
+    load = stored.load
+    monkeypatch.setattr(stored, "load", lambda chunk: scanned.append(chunk) or load(chunk), raising=False)
+    space, claims = stored.space(host_keeps=False), [Claim() for _ in range(8)]
+    for number, claim in enumerate(claims, 1):
+        assert take(space, 1, claim) == [20 * CHUNK_BLOCKS + (number - 1) * CLAIM_BLOCKS]
+        assert len([chunk for chunk in scanned if chunk < 20]) <= number * space_module.SCANS_MAX
 
 
 def test_crumbs_are_used_when_the_file_cannot_grow() -> None:
@@ -208,13 +251,15 @@ def test_blocks_are_not_recycled_twice() -> None:
 class SpaceMachine(RuleBasedStateMachine):
     """Writers, frees and commits over chunks of which one fits into memory. Sets of blocks are bits of an int."""
 
+    host_keeps = True
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(space_module, "LOADED_CHUNKS_MAX", 1)
         crumbs = full_but((10, 40), (100, 3), (5000, 600))
         self.stored = Stored({chunk: bytearray(crumbs) for chunk in range(CHUNKS)})
-        self.space = self.stored.space(capacity_blocks=CHUNKS * CHUNK_BLOCKS)
+        self.space = self.stored.space(CHUNKS * CHUNK_BLOCKS, host_keeps=self.host_keeps)
         self.held = self.stored.allocated()
         self.freed = 0
         self.unrecycled: list[FrozenSpace] = []
@@ -288,5 +333,13 @@ def mask(first: int, count: int) -> int:
     return ((1 << count) - 1) << first
 
 
+class GrowingMachine(SpaceMachine):
+    """The same with a data file that grows rather than having its short runs filled."""
+
+    host_keeps = False
+
+
 TestSpaceModel = SpaceMachine.TestCase
-TestSpaceModel.settings = machine_settings(examples=60, steps=40)
+TestSpaceModel.settings = machine_settings(examples=40, steps=40)
+TestGrowingModel = GrowingMachine.TestCase
+TestGrowingModel.settings = machine_settings(examples=40, steps=40)

@@ -1,0 +1,202 @@
+/* Writes of whole blocks: in place where the head owns them, else to new places (redirect-on-write).
+ *
+ * New places are those that the head's claim goes on with (rowfs.persist.space). Telling Python of each takes longer than
+ * all else that C does for a write, so it is told of many at once (`writes_tell`): always before it runs, so it never sees
+ * a page that has blocks of which the free space does not know. What only Python can do, it is asked for one by one
+ * (DiskIO.redirect): the first write to a page since a snapshot or a commit began, which makes a version of the page or a
+ * copy; a claim that is used up; blocks of which the page is an owner, but not alone or not for good.
+ */
+#include "_engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { WRITEBACK_RUN_BYTES_MIN = 128 << 10 /* in the mean */ };
+
+/* What was written to new places of one head, and Python has not been told. */
+static struct {
+    PyObject *disk, *head; /* NULL: nothing */
+    PyObject *pages;       /* a list, with a page as often as it was written to */
+    long long first, next, end; /* written are the addresses [first, next); the claim ends at `end` */
+    Py_ssize_t holes;      /* of these, how many the disk had holes for */
+} placed;
+
+static void tell(void) {
+    PyObject *told, *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace); /* of something that is about to be left to Python */
+    told = PyObject_CallMethod(engine.io, "placed", "OOOLLn", placed.disk, placed.head, placed.pages, placed.first,
+                               placed.next - placed.first, placed.holes);
+    if (told == NULL) { /* pages have blocks that are not taken: that must never be durable */
+        PyErr_WriteUnraisable(engine.io);
+        told = PyObject_CallMethod(engine.commits, "fail", "s", "what was written could not be accounted for");
+        if (told == NULL)
+            PyErr_WriteUnraisable(engine.commits);
+    }
+    Py_XDECREF(told);
+    PyErr_Restore(type, value, trace);
+}
+
+void writes_tell(void) {
+    if (placed.head == NULL)
+        return;
+    if (placed.next > placed.first)
+        tell();
+    Py_CLEAR(placed.disk);
+    Py_CLEAR(placed.head);
+    Py_CLEAR(placed.pages);
+}
+
+static bool begin_placing(PyObject *disk, PyObject *head) {
+    PyObject *claim;
+    bool known;
+
+    writes_tell();
+    claim = PyObject_GetAttr(head, names.claim);
+    known = claim != NULL && get_number(claim, names.next, &placed.next) && get_number(claim, names.end, &placed.end);
+    Py_XDECREF(claim);
+    if (!known || placed.next >= placed.end || (placed.pages = PyList_New(0)) == NULL)
+        return false;
+    placed.first = placed.next;
+    placed.holes = 0;
+    placed.disk = Py_NewRef(disk);
+    placed.head = Py_NewRef(head);
+    return true;
+}
+
+static bool store_in_turn(const struct run *runs, size_t count, const char *data, size_t size) {
+    bool stored;
+
+    if (size < LARGE_BYTES)
+        return store(engine.data_fd, runs, count, data);
+    Py_BEGIN_ALLOW_THREADS
+    stored = store(engine.data_fd, runs, count, data);
+    Py_END_ALLOW_THREADS
+    return stored;
+}
+
+/* Write blocks of which the page owns none to where the claim goes on. False: nothing was changed. */
+static bool place(PyObject *disk, PyObject *head, PyObject *page, struct view *view, size_t slot, size_t blocks,
+                  const char *data) {
+    int64_t *addresses = view->addresses.buf;
+    struct run run = {.length = blocks * BLOCK_BYTES};
+
+    if (placed.head != head && !begin_placing(disk, head))
+        return false;
+    if (placed.end - placed.next < (long long)blocks || PyList_Append(placed.pages, page) != 0)
+        return false;
+    run.position = (off_t)placed.next * BLOCK_BYTES;
+    if (!store_in_turn(&run, 1, data, run.length))
+        return false;
+    for (size_t at = slot; at < slot + blocks; at++) {
+        placed.holes += addresses[at] == 0;
+        addresses[at] = placed.next++;
+    }
+    memset((char *)view->owned.buf + slot, OWNED, blocks);
+    return true;
+}
+
+/* Overwrite blocks that the head owns. */
+static bool overwrite(const struct view *view, size_t slot, size_t blocks, const char *data) {
+    struct run runs[BLOCKS_MAX];
+    size_t count = 0;
+
+    add_runs(view, slot, blocks, runs, &count, 0);
+    for (size_t i = 0; i < count; i++)
+        if (runs[i].position < 0)
+            return false; /* a hole is owned: Python will say so */
+    return PyObject_SetAttr(engine.io, names.unsynced, Py_True) == 0 &&
+           store_in_turn(runs, count, data, blocks * BLOCK_BYTES);
+}
+
+/* Have DiskIO write blocks to new places. */
+static bool redirect(PyObject *disk, PyObject *head, uint64_t block, size_t blocks, const char *data) {
+    PyObject *view, *result = NULL;
+    long long dirty, limit;
+
+    writes_tell();
+    if (!get_number(engine.versions, names.dirty_pages, &dirty) ||
+        !get_number(engine.committer, names.soft_pages, &limit) || dirty > limit)
+        return false; /* the writer may have to wait for a commit */
+    view = PyMemoryView_FromMemory((char *)data, blocks * BLOCK_BYTES, PyBUF_READ);
+    if (view != NULL)
+        result = PyObject_CallMethod(engine.io, "redirect", "OOKnnO", disk, head,
+                                     (unsigned long long)(block / PAGE_BLOCKS), (Py_ssize_t)(block % PAGE_BLOCKS),
+                                     (Py_ssize_t)blocks, view);
+    Py_XDECREF(view);
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
+/* Write blocks of one page, if the head owns all of them or none. */
+static bool write_blocks(PyObject *disk, PyObject *head, PyObject *page, uint64_t block, size_t blocks,
+                         const char *data) {
+    struct view view;
+    long long floor, epoch;
+    size_t slot = block % PAGE_BLOCKS, owned = 0, free = 0;
+    bool written = false;
+
+    if (!get_number(head, names.floor, &floor) || !get_number(page, names.epoch, &epoch) || !look(page, &view))
+        return false;
+    for (size_t at = slot; at < slot + blocks && epoch > floor; at++) {
+        owned += ((const char *)view.owned.buf)[at] == OWNED;
+        free += ((const char *)view.owned.buf)[at] == 0;
+    }
+    if (owned == blocks)
+        written = overwrite(&view, slot, blocks, data);
+    else if (free == blocks && is(page, names.state, engine.dirty) && is(head, names.watched, Py_False))
+        written = place(disk, head, page, &view, slot, blocks, data);
+    look_away(&view); /* before Python changes the page */
+    return written || (owned == 0 && redirect(disk, head, block, blocks, data));
+}
+
+/* Have the host begin to write to its disk what was written, unless it is so scattered that this is better done later, with
+ * all that lies around it. */
+static void write_back(PyObject *head, const struct fuse_write_in *written) {
+    struct run runs[BLOCKS_MAX];
+    size_t count = plan(head, written->offset, written->size, runs);
+    struct job *job = NULL;
+
+    if (count && count <= written->size / WRITEBACK_RUN_BYTES_MIN)
+        job = workers_job(JOB_WRITEBACK, engine.data_fd, runs, count);
+    if (job != NULL && !workers_start(job))
+        free(job);
+}
+
+static bool has_zero_block(const char *data, size_t size) {
+    static const char zeros[BLOCK_BYTES];
+
+    for (const char *block = data; block < data + size; block += BLOCK_BYTES)
+        if (block[0] == 0 && memcmp(block, zeros, BLOCK_BYTES) == 0)
+            return true;
+    return false;
+}
+
+bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fuse_write_in *wanted, const char *data) {
+    uint64_t first = wanted->offset / BLOCK_BYTES, end = first + wanted->size / BLOCK_BYTES;
+    struct fuse_write_out done = {.size = wanted->size};
+    PyObject *target = target_of(wanted->fh, wanted->offset, wanted->size, true), *head = NULL, *pages = NULL;
+    bool written = false;
+
+    if (target != NULL && (PyObject *)Py_TYPE(target) == engine.disk_type &&
+        is(engine.pool, names.read_only, Py_False) && is(engine.commits, names.failed, Py_None) &&
+        is(engine.versions, names.damage, Py_None) && !has_zero_block(data, wanted->size))
+        head = PyObject_GetAttr(target, names.head);
+    if (head != NULL && head != Py_None && (pages = PyObject_GetAttr(head, names.pages)) != NULL)
+        written = true;
+    for (uint64_t block = first; written && block < end; block += in_page(block, end)) {
+        PyObject *page = page_of(pages, block);
+
+        written = page != NULL && write_blocks(target, head, page, block, in_page(block, end),
+                                               data + (block - first) * BLOCK_BYTES);
+    }
+    if (written) {
+        reply_data(fuse_fd, header->unique, &done, sizeof(done));
+        if (wanted->size >= LARGE_BYTES && wanted->write_flags & FUSE_WRITE_CACHE)
+            write_back(head, wanted);
+    }
+    Py_XDECREF(pages);
+    Py_XDECREF(head);
+    Py_XDECREF(target);
+    return written;
+}
