@@ -26,15 +26,19 @@ from rowfs.base.units import HOLE, PAGE_BLOCKS
 
 CODEC_RUNS, CODEC_PLAIN = 1, 2
 ADDRESS_BYTES = 6
-ADDRESS_MASK = (1 << 8 * ADDRESS_BYTES) - 1
 HEADER = struct.Struct("<BI")
 assert HEADER.size == 5
-PLAIN_BYTES = PAGE_BLOCKS * ADDRESS_BYTES + PAGE_BLOCKS // 8
+OWNED_AT = PAGE_BLOCKS * ADDRESS_BYTES  # in a plain body
+PLAIN_BYTES = OWNED_AT + PAGE_BLOCKS // 8
 RUNS_MAX = PLAIN_BYTES // (2 + ADDRESS_BYTES)
 FEW_RUNS = 4  # up to here a loop is faster than numpy
 OWNED_BIT, MAPPED_BIT, COUNT_MASK = 1 << 9, 1 << 10, PAGE_BLOCKS - 1
 
 _SLOTS = np.arange(PAGE_BLOCKS, dtype=np.int64)
+_ALL = np.ones(PAGE_BLOCKS, bool)
+_ALL.flags.writeable = False
+_ALL_BITS = np.packbits(_ALL).tobytes()
+_ADDRESS_MASK = np.array((1 << 8 * ADDRESS_BYTES) - 1)  # not an int, which numpy takes 0.3 us to make this of
 
 
 def encode(key: bytes, addresses: array[int], owned: bytearray) -> bytes:
@@ -60,20 +64,41 @@ def decode(key: bytes, value: bytes | memoryview) -> tuple[array[int], bytearray
 
     Raises CorruptionError when `value` is not what was stored under `key`.
     """
-    if len(value) < HEADER.size:
-        raise CorruptionError("a page version is shorter than its header")
-    codec, checksum = HEADER.unpack_from(value)
-    body = bytes(value[HEADER.size :])
-    if zlib.crc32(body, zlib.crc32(key)) != checksum:
-        raise CorruptionError("a page version does not match its checksum")
-    if codec == CODEC_RUNS:
-        places, owns = _decode_runs(body)
-    elif codec == CODEC_PLAIN and len(body) == PLAIN_BYTES:
-        places = _unpack_addresses(body[: PAGE_BLOCKS * ADDRESS_BYTES])
-        owns = np.unpackbits(np.frombuffer(body, np.uint8, offset=PAGE_BLOCKS * ADDRESS_BYTES), bitorder="little")
-    else:
-        raise CorruptionError(f"a page version has codec {codec}, which this rowfs does not know")
-    return array("q", places.tobytes()), bytearray(owns.tobytes())
+    coded = Coded(key, value)
+    return array("q", coded.places().tobytes()), bytearray(coded.owns())
+
+
+class Coded:
+    """A page version as it is stored, to look at. Of a plain one, only what is asked for is decoded."""
+
+    __slots__ = ("_body", "_runs")
+
+    def __init__(self, key: bytes, value: bytes | memoryview) -> None:
+        """Raises CorruptionError when `value` is not what was stored under `key`."""
+        if len(value) < HEADER.size:
+            raise CorruptionError("a page version is shorter than its header")
+        codec, checksum = HEADER.unpack_from(value)
+        self._body = bytes(value[HEADER.size :])
+        if zlib.crc32(self._body, zlib.crc32(key)) != checksum:
+            raise CorruptionError("a page version does not match its checksum")
+        self._runs: tuple[np.ndarray, np.ndarray] | None = None
+        if codec == CODEC_RUNS:
+            self._runs = _decode_runs(self._body)
+        elif codec != CODEC_PLAIN or len(self._body) != PLAIN_BYTES:
+            raise CorruptionError(f"a page version has codec {codec}, which this rowfs does not know")
+
+    def places(self) -> np.ndarray:
+        """The addresses."""
+        return _unpack_addresses(self._body, PAGE_BLOCKS) if self._runs is None else self._runs[0]
+
+    def owns(self) -> np.ndarray:
+        """Which of the blocks there the version owns, as booleans."""
+        if self._runs is not None:
+            return self._runs[1]
+        bits = self._body[OWNED_AT:]
+        if bits == _ALL_BITS:  # the usual, where all was written since the last snapshot
+            return _ALL
+        return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").view(bool)
 
 
 def _encode_runs(places: np.ndarray, owns: np.ndarray, mapped: np.ndarray, starts: np.ndarray) -> bytes:
@@ -98,29 +123,31 @@ def _decode_runs(body: bytes) -> tuple[np.ndarray, np.ndarray]:
     number = int(ends.searchsorted(PAGE_BLOCKS)) + 1
     heads, counts, ends = heads[:number], counts[:number], ends[:number]
     mapped = (heads & MAPPED_BIT) != 0
-    packed = body[number * 2 :]
-    if ends[-1] != PAGE_BLOCKS or len(packed) != int(np.count_nonzero(mapped)) * ADDRESS_BYTES:
+    packed, addresses = body[number * 2 :], int(np.count_nonzero(mapped))
+    if ends[-1] != PAGE_BLOCKS or len(packed) != addresses * ADDRESS_BYTES:
         raise CorruptionError("the runs of a page version do not cover the page")
     bases = np.zeros(number, np.int64)
-    bases[mapped] = _unpack_addresses(packed) - (ends - counts)[mapped]
+    bases[mapped] = _unpack_addresses(packed + bytes(2), addresses) - (ends - counts)[mapped]
     slots = heads.repeat(counts)  # each slot's head
     places = bases.repeat(counts)
     places += _SLOTS
     places *= (slots & MAPPED_BIT) != 0
-    return places, ((slots & OWNED_BIT) != 0).view(np.uint8)
+    return places, (slots & OWNED_BIT) != 0
 
 
 def _decode_few_runs(body: bytes) -> tuple[np.ndarray, np.ndarray]:
     # The same as below without numpy's cost of each call: most pages were written in sequence.
     heads = []
-    covered = at = 0
+    covered = at = addresses = 0
     while covered < PAGE_BLOCKS and at + 2 <= len(body):
-        heads.append(int.from_bytes(body[at : at + 2], "little"))
-        covered += (heads[-1] & COUNT_MASK) + 1
+        head = int.from_bytes(body[at : at + 2], "little")
+        heads.append(head)
+        covered += (head & COUNT_MASK) + 1
+        addresses += (head & MAPPED_BIT) != 0
         at += 2
-    if covered != PAGE_BLOCKS or len(body) - at != sum(1 for head in heads if head & MAPPED_BIT) * ADDRESS_BYTES:
+    if covered != PAGE_BLOCKS or len(body) - at != addresses * ADDRESS_BYTES:
         raise CorruptionError("the runs of a page version do not cover the page")
-    places, owns = np.zeros(PAGE_BLOCKS, np.int64), np.zeros(PAGE_BLOCKS, np.uint8)
+    places, owns = np.zeros(PAGE_BLOCKS, np.int64), np.zeros(PAGE_BLOCKS, bool)
     slot = 0
     for head in heads:
         end = slot + (head & COUNT_MASK) + 1
@@ -129,7 +156,7 @@ def _decode_few_runs(body: bytes) -> tuple[np.ndarray, np.ndarray]:
             places[slot:end] = _SLOTS[: end - slot] + first
             at += ADDRESS_BYTES
         if head & OWNED_BIT:
-            owns[slot:end] = 1
+            owns[slot:end] = True
         slot = end
     return places, owns
 
@@ -139,8 +166,8 @@ def _pack_addresses(places: np.ndarray) -> bytes:
     return wide[:, :ADDRESS_BYTES].tobytes()
 
 
-def _unpack_addresses(packed: bytes) -> np.ndarray:
-    # Eight bytes at each sixth, and the two that belong to the next address cleared.
-    eight = np.ndarray((len(packed) // ADDRESS_BYTES,), "<i8", packed + bytes(8 - ADDRESS_BYTES), 0, (ADDRESS_BYTES,))
-    addresses: np.ndarray = eight & ADDRESS_MASK
+def _unpack_addresses(packed: bytes, number: int) -> np.ndarray:
+    # Eight bytes at each sixth, and the two that belong to what follows cleared: two bytes must follow the last one.
+    eight = np.ndarray((number,), "<i8", packed, 0, (ADDRESS_BYTES,))
+    addresses: np.ndarray = eight & _ADDRESS_MASK
     return addresses

@@ -159,17 +159,20 @@ class Reader:
             return None
         return Epoch(held_epoch), cursor.value()
 
-    @_translated_items
+    @_translated
+    def next_epoch(self, branch: BranchId, page: PageIndex, after: Epoch) -> Epoch | None:
+        """The first epoch later than `after` at which a branch's page has a version."""
+        if not self._pages.set_range(PAGE_KEY.pack(branch, page, after + 1)):
+            return None
+        held_branch, held_page, epoch = PAGE_KEY.unpack(self._pages.key())
+        return Epoch(epoch) if held_branch == branch and held_page == page else None
+
     def epochs(self, branch: BranchId, page: PageIndex, after: Epoch) -> Iterator[Epoch]:
-        """The epochs later than `after` at which a branch's page has versions, ascending."""
-        cursor = self._pages
-        found = cursor.set_range(PAGE_KEY.pack(branch, page, after + 1))
-        while found:
-            held_branch, held_page, epoch = PAGE_KEY.unpack(cursor.key())
-            if held_branch != branch or held_page != page:
-                return
-            yield Epoch(epoch)
-            found = cursor.set_range(PAGE_KEY.pack(branch, page, epoch + 1))
+        """All of these epochs, ascending."""
+        epoch = self.next_epoch(branch, page, after)
+        while epoch is not None:
+            yield epoch
+            epoch = self.next_epoch(branch, page, epoch)
 
     @_translated
     def next_page(self, branch: BranchId, page: PageIndex) -> PageIndex | None:

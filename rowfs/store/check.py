@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rowfs.base import bitmap, pagecode, sharecode
+from rowfs.base import bitmap, sharecode
 from rowfs.base.errors import BusyError, CorruptionError, PoolError
 from rowfs.base.format import (
     BRANCHES,
@@ -59,6 +59,7 @@ from rowfs.base.format import (
     SnapshotRecord,
     check_format,
 )
+from rowfs.base.pagecode import Coded
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, HOLE, PAGE_BYTES, BranchId, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapDamagedError, MapUpdate, Reader, verify
 from rowfs.persist.datafile import DataFile
@@ -322,7 +323,8 @@ class _Check:
             if branch not in self.branches or epoch > self.branches[branch].epoch:
                 self._found("versions", f"{self._where(key)} is of a branch or an epoch that has no record")
             try:
-                addresses, owned = _arrays(key, value)
+                coded = Coded(key, value)
+                addresses, owned = coded.places(), coded.owns()
             except CorruptionError as error:
                 self._found("versions", f"{self._where(key)}: {error}")
                 self.readable = False
@@ -344,7 +346,7 @@ class _Check:
             if found is not None:
                 key = PAGE_KEY.pack(record.parent, page, found[0])
                 try:
-                    return _arrays(key, found[1])[0]
+                    return Coded(key, found[1]).places()
                 except CorruptionError:
                     break  # found on its own already
             record = self.branches.get(record.parent)
@@ -542,8 +544,3 @@ class _Check:
             heads = [f"{owner.name if owner else '?'}@{first.name}"]
         named = f" ({heads[0]})" if heads else ""
         return f"page {page} of branch {branch} at epoch {epoch}{named}"
-
-
-def _arrays(key: bytes, value: bytes | memoryview) -> tuple[np.ndarray, np.ndarray]:
-    addresses, owned = pagecode.decode(key, value)
-    return np.frombuffer(addresses, np.int64), np.frombuffer(owned, np.uint8) != 0

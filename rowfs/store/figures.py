@@ -13,13 +13,13 @@ import numpy as np
 
 from rowfs.base.format import EPOCH_MAX
 from rowfs.base.ranges import runs
-from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, HOLE, PAGE_BYTES, BranchId, Epoch, PageIndex
+from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, HOLE, PAGE_BLOCKS, PAGE_BYTES, BranchId, Epoch, PageIndex
 from rowfs.persist.shares import Shares
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import Extent, point_of
-from rowfs.store.lineage import Lineage, branch_ids, path
-from rowfs.store.model import EPOCH_NONE, Branch, Disk, Page, Snapshot, VersionKey
-from rowfs.store.versions import Versions
+from rowfs.store.lineage import Held, Lineage, branch_ids, path
+from rowfs.store.model import EPOCH_NONE, Branch, Disk, Snapshot, VersionKey
+from rowfs.store.versions import Looked, Versions
 
 Pausing = Generator[None, None, int]
 Change = tuple[int, int, str]  # offset and length in bytes, "data" or "zero"
@@ -98,12 +98,13 @@ class Figures:
         freed = 0
         for branch, epoch in points:
             for index in sorted(set(self._unseen_pages(left, branch, epoch))):
-                for let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
+                for version, let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
+                    freed += int(np.count_nonzero(let_go))
                     if self._shares:
-                        alone = self._shares.further(let_go) == 0
-                        jointly.append(let_go[~alone])
-                        let_go = let_go[alone]
-                    freed += len(let_go)
+                        addresses = version.places()[let_go]
+                        shared = addresses[self._shares.further(addresses) != 0]
+                        freed -= len(shared)
+                        jointly.append(shared)
                 yield
         if jointly:  # free are those of which all owners let go
             addresses, owners = np.unique(np.concatenate(jointly), return_counts=True)
@@ -138,23 +139,36 @@ class Figures:
         index: PageIndex,
         epoch: Epoch,
         counted: set[VersionKey],
-    ) -> Iterator[np.ndarray]:
-        """What the version that a point sees, and unseen ones below, own and nothing left has of them; each once."""
+    ) -> Iterator[tuple[Looked, np.ndarray]]:
+        """The version that a point sees and unseen ones below, each once, and where nothing left has what they own."""
         held = first = self._version_at(branch, index, epoch)
         while held is not None:
             owner, at = held
-            end = next(self._versions.epochs(owner, index, at), EPOCH_MAX)
+            end = self._versions.next_epoch(owner, index, at)
             followers = lineage.followers(owner, index, at, end)
-            if followers is None or (owner.id, index, at) in counted:
+            key = (owner.id, index, at)
+            if followers is None or key in counted:
                 break
-            counted.add((owner.id, index, at))
-            dead = lineage.held(owner, index, at)[1]
-            let_go = _held_by_none(dead, lineage.seen_behind(followers))
+            counted.add(key)
+            dead = self._versions.look(owner, index, at)
+            let_go = self._held_by_none(dead, index, lineage.seen_behind(index, followers))
             followers = None if held is first else before.followers(owner, index, at, end)
             if followers is not None:  # dead already: what nobody held is freed anyway
-                let_go &= ~_held_by_none(dead, before.seen_behind(followers))
-            yield np.frombuffer(dead.addresses, np.int64)[let_go]
+                let_go = let_go & ~self._held_by_none(dead, index, before.seen_behind(index, followers))
+            yield dead, let_go
+            if held is first and np.count_nonzero(let_go) == PAGE_BLOCKS:
+                break  # all that it held was its own: older ones lose nothing
             held = self._version_at(owner, index, Epoch(at - 1))
+
+    def _held_by_none(self, dead: Looked, index: PageIndex, holders: list[Held]) -> np.ndarray:
+        """Where none of the others has from a version what that owns: what they own themselves they have not."""
+        free = dead.owns()
+        for branch, epoch in holders:
+            holder = self._versions.look(branch, index, epoch)
+            doubtful = free & ~holder.owns()
+            if np.count_nonzero(doubtful):  # else no address has to be compared, nor decoded
+                free = free & ~(doubtful & (holder.places() == dead.places()))
+        return free
 
     def _version_at(self, branch: Branch, index: PageIndex, epoch: Epoch) -> tuple[Branch, Epoch] | None:
         for owner, until in path(branch, epoch):
@@ -204,7 +218,7 @@ class Figures:
             pages.update(self._versions.changed(branch, points[0], points[-1]))
         held = 0
         for index in sorted(pages):
-            holes = np.frombuffer(self._versions.page(head, index).addresses, np.int64) == HOLE
+            holes = self._versions.page(head, index).places() == HOLE
             if holes.any():
                 held += _distinct(
                     [page for branch, points in epochs for page in self._seen(branch, points, index)], holes
@@ -212,7 +226,7 @@ class Figures:
             yield
         return held * BLOCK_BYTES
 
-    def _seen(self, branch: Branch, epochs: list[Epoch], index: PageIndex) -> Iterator[Page]:
+    def _seen(self, branch: Branch, epochs: list[Epoch], index: PageIndex) -> Iterator[Looked]:
         """The versions of a page that are seen at any of the epochs, which ascend."""
         at = len(epochs)
         while at:
@@ -220,9 +234,7 @@ class Figures:
             if found is None:
                 return
             owner, epoch = found
-            page = self._versions.at(owner, index, epoch)
-            assert page is not None, "a version that is listed is there"
-            yield page
+            yield self._versions.look(owner, index, epoch)
             if owner is not branch:
                 return  # all earlier points see the same
             at = bisect_left(epochs, epoch)
@@ -263,12 +275,11 @@ class Figures:
         return pages
 
     def _page_changes(self, older: Disk | Snapshot, newer: Disk | Snapshot, index: PageIndex) -> Iterator[Change]:
-        before = self._versions.page(point_of(older), index).addresses
-        after = self._versions.page(point_of(newer), index).addresses
-        was, now = np.frombuffer(before, np.int64), np.frombuffer(after, np.int64)
-        differs = np.diff(was != now, prepend=False, append=False)
+        before = self._versions.page(point_of(older), index)
+        after = self._versions.page(point_of(newer), index)
+        differs = np.diff(before.places() != after.places(), prepend=False, append=False)
         for first, end in np.flatnonzero(differs).reshape(-1, 2).tolist():
-            for slot, blocks, address in runs(after, first, end - first):
+            for slot, blocks, address in runs(after.addresses, first, end - first):
                 yield from _clip(
                     index * PAGE_BYTES + (slot << BLOCK_BITS), blocks << BLOCK_BITS, address, newer.size_bytes
                 )
@@ -295,16 +306,7 @@ def _clip(offset: int, length: int, address: int, size: int) -> Iterator[Change]
         yield offset, length, "zero" if address == HOLE else "data"
 
 
-def _distinct(pages: list[Page], where: np.ndarray) -> int:
+def _distinct(pages: list[Looked], where: np.ndarray) -> int:
     """How many blocks the pages hold in the slots that `where` says, each once."""
-    addresses = [np.frombuffer(page.addresses, np.int64)[where] for page in pages]
+    addresses = [page.places()[where] for page in pages]
     return int(np.count_nonzero(np.unique(np.concatenate(addresses)) != HOLE)) if addresses else 0
-
-
-def _held_by_none(dead: Page, holders: list[Page]) -> np.ndarray:
-    """Which of the blocks that a version owns none of the others has of it: what they own themselves they have not."""
-    free: np.ndarray = np.frombuffer(dead.owned, np.uint8) != 0
-    addresses = np.frombuffer(dead.addresses, np.int64)
-    for page in holders:
-        free &= (np.frombuffer(page.addresses, np.int64) != addresses) | (np.frombuffer(page.owned, np.uint8) != 0)
-    return free

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from rowfs.base.format import EPOCH_MAX
 from rowfs.base.units import BranchId, Epoch, PageIndex
-from rowfs.store.model import EPOCH_NONE, Branch, Page
+from rowfs.store.model import EPOCH_NONE, Branch
 from rowfs.store.versions import Versions
 
-Held = tuple[Branch, Page]
+Held = tuple[Branch, Epoch]  # names a version of a page that is at hand
 Seen = Callable[[Branch, Epoch, Epoch], bool]  # whether a snapshot or head of a branch is in [first, end)
 
 
@@ -32,32 +32,25 @@ class Lineage:
         children = [child for _, child in branch.forks_between(epoch, end)]
         while children:
             child = self.versions.branches[children.pop()]
-            first = next(self.versions.epochs(child, index, EPOCH_NONE), EPOCH_MAX)
+            first = self.versions.next_epoch(child, index, EPOCH_NONE)
             if self.seen(child, EPOCH_NONE, first):
                 return None
             if first != EPOCH_MAX:
-                found.append(self.held(child, index, first))
+                found.append((child, first))
             children += [grandchild for _, grandchild in child.forks_between(EPOCH_NONE, first)]
         if end != EPOCH_MAX:
-            found.append(self.held(branch, index, end))
+            found.append((branch, end))
         return found
 
-    def held(self, branch: Branch, index: PageIndex, epoch: Epoch) -> Held:
-        """The version of that epoch, which must be there."""
-        page = self.versions.at(branch, index, epoch)
-        assert page is not None, "a version that is listed is there"
-        return branch, page
-
-    def seen_behind(self, followers: list[Held]) -> list[Page]:
+    def seen_behind(self, index: PageIndex, followers: list[Held]) -> list[Held]:
         """Of the followers of a dead version those that are seen, and of the others their nearest ones that are."""
         found = []
         behind = followers[:]
         while behind:
-            owner, page = behind.pop()
-            next_epoch = next(self.versions.epochs(owner, page.index, page.epoch), EPOCH_MAX)
-            further = self.followers(owner, page.index, page.epoch, next_epoch)
+            owner, epoch = behind.pop()
+            further = self.followers(owner, index, epoch, self.versions.next_epoch(owner, index, epoch))
             if further is None:
-                found.append(page)
+                found.append((owner, epoch))
             else:
                 behind += further
         return found

@@ -10,6 +10,8 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import numpy as np
+
 from rowfs.base.format import EPOCH_MAX, BranchRecord, DiskRecord, RemovalRecord, SnapshotRecord
 from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, BranchId, Epoch, PageIndex
 from rowfs.persist.space import Claim
@@ -51,6 +53,15 @@ class Page:
         self.owned = owned
         self.state = State.CLEAN
         self.used = True  # since the cache last looked
+
+    def places(self) -> np.ndarray:
+        """The addresses."""
+        return np.frombuffer(self.addresses, np.int64)
+
+    def owns(self) -> np.ndarray:
+        """Which of the blocks there the version owns, as booleans."""
+        owns: np.ndarray = np.frombuffer(self.owned, np.uint8) != 0
+        return owns
 
     @classmethod
     def empty(cls, branch: BranchId, index: PageIndex) -> Page:

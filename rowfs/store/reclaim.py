@@ -27,7 +27,7 @@ from rowfs.base.units import HOLE, BranchId, Epoch, PageIndex
 from rowfs.persist.space import Space
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
-from rowfs.store.lineage import Held, Lineage, path
+from rowfs.store.lineage import Lineage, path
 from rowfs.store.model import EPOCH_NONE, INHERITED, Branch, Page, Removal
 from rowfs.store.versions import Versions
 
@@ -141,9 +141,8 @@ class Reclaimer:
         for epoch, end in pairwise(_with_end(self._versions.epochs(branch, index, after))):
             followers = self._lineage.followers(branch, index, epoch, end)
             if followers is not None:
-                version = self._versions.at(branch, index, epoch)
-                assert version is not None, "a version that is listed is there"
-                if self._dispose(branch, version, followers):
+                heirs = [(owner, self._version(owner, index, at)) for owner, at in followers]
+                if self._dispose(branch, self._version(branch, index, epoch), heirs):
                     let_go = let_go or epoch
             elif epoch > until:
                 break
@@ -158,10 +157,14 @@ class Reclaimer:
                 self._examine(owner, index, Epoch(before - 1), before)
                 return
 
-    def _dispose(self, branch: Branch, dead: Page, followers: list[Held]) -> bool:
+    def _version(self, branch: Branch, index: PageIndex, epoch: Epoch) -> Page:
+        page = self._versions.at(branch, index, epoch)
+        assert page is not None, "a version that is listed is there"
+        return page
+
+    def _dispose(self, branch: Branch, dead: Page, followers: list[tuple[Branch, Page]]) -> bool:
         """Hand on what a dead version owns. True: it no longer holds blocks that older versions own."""
-        addresses = np.frombuffer(dead.addresses, np.int64)
-        owned = np.frombuffer(dead.owned, np.uint8) != 0
+        addresses, owned = dead.places(), dead.owns()
         holds = [_holds(page, addresses) for _, page in followers]
         holders = np.sum(holds, axis=0) if holds else np.zeros(len(owned), np.int64)
         free, passes = owned & (holders == 0), owned & (holders == 1)
@@ -182,7 +185,7 @@ class Reclaimer:
 
     def _look_at_heir(self, branch: Branch, page: Page) -> None:
         # A keeper that inherits may be the last to hold what it now owns; in the dead version's branch it comes next.
-        end = next(self._versions.epochs(branch, page.index, page.epoch), EPOCH_MAX)
+        end = self._versions.next_epoch(branch, page.index, page.epoch)
         if not branch.seen_between(page.epoch, end):
             self._io.revisits.add((branch.id, page.index, Epoch(page.epoch + 1)))
 
@@ -258,8 +261,7 @@ class Reclaimer:
 
 def _holds(page: Page, addresses: np.ndarray) -> np.ndarray:
     """Where a follower has these addresses from the version that it follows."""
-    held: np.ndarray = np.frombuffer(page.addresses, np.int64) == addresses
-    held &= np.frombuffer(page.owned, np.uint8) == 0
+    held: np.ndarray = (page.places() == addresses) & ~page.owns()
     return held
 
 

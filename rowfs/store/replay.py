@@ -11,11 +11,12 @@ import logging
 
 import numpy as np
 
-from rowfs.base import bitmap, pagecode
+from rowfs.base import bitmap
 from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import CHUNK_KEY, META, PAGE_KEY, PAGES, POOL_KEY, SPACE, PoolRecord, check_format
 from rowfs.base.journalcode import JournalRecord
+from rowfs.base.pagecode import Coded
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate, Value
 from rowfs.persist.journal import Journal
@@ -99,8 +100,8 @@ def _inside(blocks: np.ndarray, chunk: int) -> np.ndarray:
 
 
 def _owned(key: bytes, value: Value) -> np.ndarray:
-    addresses, owned = pagecode.decode(key, value)
-    blocks: np.ndarray = np.frombuffer(addresses, np.int64)[np.frombuffer(owned, np.uint8) != 0]
+    coded = Coded(key, value)
+    blocks: np.ndarray = coded.places()[coded.owns()]
     return blocks
 
 

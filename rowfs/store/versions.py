@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 EVICTION_TURNS = 8
 
+T = TypeVar("T")
+Looked = Page | pagecode.Coded  # a version that is only looked at: places() and owns()
 Layer = dict[tuple[BranchId, PageIndex], dict[Epoch, Page | None]]
 
 
@@ -108,6 +111,21 @@ class Versions:
         stored = self._map.version(branch.id, index, epoch)
         return self._decode(branch, index, *stored) if stored is not None and stored[0] == epoch else None
 
+    def look(self, branch: Branch, index: PageIndex, epoch: Epoch) -> Looked:
+        """The version of exactly this epoch, which must be there, to be looked at and at once: it may change later."""
+        page = self._in_memory(branch, index).get(epoch) or branch.pages.get(index)
+        if page is not None and page.epoch == epoch:
+            return page
+        stored = self._map.version(branch.id, index, epoch)
+        assert stored is not None and stored[0] == epoch, "a version that is listed is there"
+        return self._decoded(pagecode.Coded, branch, index, *stored)
+
+    def next_epoch(self, branch: Branch, index: PageIndex, after: Epoch) -> Epoch:
+        """The first epoch later than `after` at which the branch has a version of a page; EPOCH_MAX: there is none."""
+        if self._in_memory(branch, index):
+            return next(self.epochs(branch, index, after), EPOCH_MAX)
+        return self._map.next_epoch(branch.id, index, after) or EPOCH_MAX
+
     def epochs(self, branch: Branch, index: PageIndex, after: Epoch) -> Iterator[Epoch]:
         """The epochs later than `after` at which the branch has versions of a page, ascending."""
         memory = self._in_memory(branch, index)
@@ -126,15 +144,18 @@ class Versions:
         return dirty or frozen or {}
 
     def _decode(self, branch: Branch, index: PageIndex, epoch: Epoch, value: Value) -> Page:
-        key = page_key(branch.id, index, epoch)
-        try:
-            addresses, owned = pagecode.decode(key, value)
-        except CorruptionError as error:
-            raise self.damaged(f"page {index} of branch {branch.id} at epoch {epoch}: {error}") from None
-        page = Page(branch.id, index, epoch, addresses, owned)
+        page = Page(branch.id, index, epoch, *self._decoded(pagecode.decode, branch, index, epoch, value))
         if epoch > branch.floor:
             self._hold_against_shares(page)
         return page
+
+    def _decoded(
+        self, decode: Callable[[bytes, Value], T], branch: Branch, index: PageIndex, epoch: Epoch, value: Value
+    ) -> T:
+        try:
+            return decode(page_key(branch.id, index, epoch), value)
+        except CorruptionError as error:
+            raise self.damaged(f"page {index} of branch {branch.id} at epoch {epoch}: {error}") from None
 
     def damaged(self, what: str, cause: Exception | None = None) -> CorruptionError:
         """The error to raise for something that cannot be what was written; remembered, and logged once."""
@@ -280,7 +301,7 @@ class Versions:
     def is_empty(self, branch: Branch) -> bool:
         """Whether the branch has no versions at all."""
         for index in self.changed(branch, EPOCH_NONE, EPOCH_MAX):
-            if next(self.epochs(branch, index, EPOCH_NONE), None) is not None:
+            if self.next_epoch(branch, index, EPOCH_NONE) != EPOCH_MAX:
                 return False
         return True
 

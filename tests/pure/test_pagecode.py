@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import page_key
-from rowfs.base.pagecode import decode, encode
+from rowfs.base.pagecode import Coded, decode, encode
 from rowfs.base.units import PAGE_BLOCKS
 
 KEY = page_key(1, 2, 3)
@@ -64,6 +64,25 @@ def test_any_512_addresses_come_back(addresses: list[int], owned: bytes) -> None
 
 @relaxed
 @given(parts=stretches)
+def test_what_is_looked_at_is_what_was_encoded(parts: list[tuple[int, str, int, bool]]) -> None:
+    assert_looked_at(*page_of(parts))
+
+
+@pytest.mark.parametrize("owned", [b"\1" * 512, b"\0" * 512, b"\0" + b"\1" * 511, b"\1" * 511 + b"\0", b"\1\0" * 256])
+def test_a_plain_page_may_own_all_none_or_some(owned: bytes) -> None:
+    addresses, _ = alternating()
+    assert decode(KEY, encode(KEY, addresses, bytearray(owned))) == (addresses, bytearray(owned))
+    assert_looked_at(addresses, bytearray(owned))
+
+
+def assert_looked_at(addresses: array[int], owned: bytearray) -> None:
+    coded = Coded(KEY, encode(KEY, addresses, owned))
+    assert coded.owns().tolist() == [flag != 0 for flag in owned]
+    assert coded.places().tolist() == addresses.tolist()
+
+
+@relaxed
+@given(parts=stretches)
 def test_no_page_takes_more_than_an_overflow_page_of_lmdb(parts: list[tuple[int, str, int, bool]]) -> None:
     assert len(encode(KEY, *page_of(parts))) <= MAX_BYTES
 
@@ -111,6 +130,8 @@ def assert_every_flip_is_seen(value: bytes, step: int) -> None:
         damaged[bit >> 3] ^= 1 << (bit & 7)
         with pytest.raises(CorruptionError):
             decode(KEY, damaged)
+        with pytest.raises(CorruptionError):
+            Coded(KEY, damaged)  # whatever is asked of it then
 
 
 @pytest.mark.parametrize("length", range(13))

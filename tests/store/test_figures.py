@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import pytest
 
+from rowfs.base.errors import CorruptionError
+from rowfs.base.format import PAGES, page_key
+from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.store.figures import finish
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
-from tests.store.helpers import SIZE, B, Home, P, address, put
+from tests.store import damage
+from tests.store.helpers import SIZE, B, Home, P, address, put, share, snapshot_of
 
 
 @pytest.fixture
@@ -88,6 +93,57 @@ def test_the_figure_follows_what_is_written_later(pool: Pool, disk: Disk) -> Non
 def test_what_a_deletion_still_under_way_will_free_is_not_counted_twice(pool: Pool, disk: Disk) -> None:
     pool.delete_snapshot(disk.chain["s1"])
     assert finish(pool.figures.freed_if_deleted(disk.chain["s2"])) == 2 * B
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 26])
+@pytest.mark.parametrize("seed", range(25))
+def test_deleting_any_of_them_frees_what_was_foretold(home: Home, seed: int, cache_bytes: int) -> None:
+    chance = random.Random(seed)
+    pool = home.open(cache_bytes=cache_bytes)
+    disks = [pool.create_disk("d", SIZE)]
+    for turn in range(60):
+        disk = chance.choice(disks)
+        snapshots = [snapshot for each in pool.catalog.disks.values() for snapshot in each.chain.values()]
+        block, blocks = chance.choice([(0, P), (P, P), (0, 3), (2, 4), (P - 2, 5)])
+        match chance.randrange(12):
+            case 0 | 1 | 2:
+                pool.snapshot(disk, f"s{turn}")
+            case 3 if snapshots:
+                disks += pool.clone(chance.choice(snapshots), [f"d{turn}"])
+            case 4 if snapshots:
+                share(pool, chance.choice(snapshots), block, disk, block, blocks)
+            case 5:
+                pool.punch(disk, block * B, min(blocks, 3) * B)
+            case 6:
+                pool.commit()
+            case 7 if turn > 20:
+                going = chance.sample(snapshots, min(len(snapshots), chance.randrange(4)))
+                gone = disks.pop(chance.randrange(len(disks))) if len(disks) > 1 and chance.randrange(2) else None
+                chosen = (gone,) if gone else ()
+                pool.reclaim()
+                assert freed(pool, *going, disks=chosen) == really_freed(pool, *going, disks=chosen), f"turn {turn}"
+            case _:
+                pool.write(disk, block * B, bytes([turn + 1]) * (blocks * B))
+
+
+def test_a_figure_that_rests_on_a_damaged_version_is_not_told(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    pool = home.open()
+    disk = pool.create_disk("d", SIZE)
+    for block in range(0, P, 2):  # no two lie one behind the other
+        put(pool, disk, block, "a")
+    for block in range(1, P, 2):
+        put(pool, disk, block, "a")
+    snapshot = pool.snapshot(disk, "s")
+    pool.write(disk, 0, b"b" * (P * B))
+    assert freed(pool, snapshot) == P
+    home.close()
+    key = page_key(BranchId(1), PageIndex(0), Epoch(1))
+    assert len(dict(damage.tables(home.path)[PAGES])[key]) > 3000, "a plain one"
+    damage.flip(home.path, PAGES, key, byte=100)  # of an address, which the figure has no need of
+    with caplog.at_level(logging.CRITICAL), pytest.raises(CorruptionError):
+        pool = home.open()
+        freed(pool, snapshot_of(pool, "d", "s"))
+    home.abandon()
 
 
 def test_telling_changes_nothing(pool: Pool, disk: Disk) -> None:

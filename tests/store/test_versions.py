@@ -65,6 +65,7 @@ def test_a_removed_version_is_gone_at_every_stage_of_the_commit(
     assert versions.at(branch, PAGE, Epoch(2)) is None
     assert versions.epoch_at(branch, PAGE, Epoch(2)) == 1
     assert versions.epoch_at(branch, PAGE, EPOCH_MAX) == 3
+    assert versions.next_epoch(branch, PAGE, Epoch(1)) == 3
     home.abandon()  # it was no one's to remove
 
 
@@ -80,6 +81,11 @@ def test_a_new_version_is_there_at_every_stage_of_the_commit(
     batch = stage(home, branch)
     assert all_epochs(pool.versions, branch) == [1, 2, 3, 4]
     assert pool.versions.epoch_at(branch, PAGE, EPOCH_MAX) == 4
+    assert [pool.versions.next_epoch(branch, PAGE, Epoch(n)) for n in range(5)] == [1, 2, 3, 4, EPOCH_MAX]
+    for epoch in (1, 2, 3, 4):
+        looked, page = pool.versions.look(branch, PAGE, Epoch(epoch)), pool.versions.at(branch, PAGE, Epoch(epoch))
+        assert page is not None
+        assert (looked.places() == page.places()).all() and (looked.owns() == page.owns()).all()
     assert set(pool.versions.changed(branch, Epoch(3), Epoch(4))) == {0, 1}
     assert set(pool.versions.changed(branch, Epoch(0), Epoch(3))) == {0}
     assert list(pool.versions.mapped_pages(branch, PAGE, PageIndex(9))) == [0, 1]
