@@ -128,10 +128,18 @@ class Kernel:
 
     def write_many(self, *writes: tuple[int, int, bytes]) -> int:
         """WRITEs (handle, offset, data) that are queued: how many were answered before one was left to Python."""
-        requests = [self._request(WRITE, _write(*write)) for write in writes]
-        done = _native.try_requests(self.fuse.fileno(), requests)
-        assert all(self._answer() for _ in range(done))
-        return int(done)
+        return self._ask_all([self._request(WRITE, _write(*write)) for write in writes])
+
+    def write_and_sync(self, *write: tuple[int, int, bytes]) -> int:
+        """WRITEs, and an FSYNC of the last one's handle, that are queued: how many of all these were answered."""
+        requests = [self._request(WRITE, _write(*each)) for each in write]
+        return self._ask_all([*requests, self._request(FSYNC, struct.pack("<QII", write[-1][0], 1, 0))])
+
+    def _ask_all(self, requests: list[bytes]) -> int:
+        done = int(_native.try_requests(self.fuse.fileno(), requests))
+        for _ in range(done):
+            self._answer()
+        return done
 
     def fsync(self, fh: int) -> bytes | None:
         """FSYNC: b"" or what went wrong; None: it is left to Python."""
@@ -235,6 +243,19 @@ def test_writes_to_several_disks_in_turn_do_not_mix(kernel: Kernel) -> None:
     for handle, at, data in writes:
         assert kernel.pool.read(kernel.handles[handle].target, at, B) == data
     assert [disk.mapped_blocks for disk in kernel.pool.catalog.live()] == [8, 8]
+
+
+def test_a_sync_behind_writes_to_new_places_waits_for_them(kernel: Kernel) -> None:
+    ready(kernel.pool.commits.journal)
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.write(kernel.disk, B, blocks("b"))
+    kernel.pool.commit()
+    kernel.pool.write(kernel.disk, 0, bytes(B))  # makes the page one that C may change, and needs no sync of data
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write_and_sync((DISK, 2 * B, blocks("c")), (DISK, 3 * B, blocks("d"))) == 3
+    _native.stop()
+    kernel.pool = kernel.home.crash()
+    assert kernel.pool.read(kernel.pool.catalog.disk("disk"), 0, 4 * B) == bytes(B) + blocks("b", "c", "d")
 
 
 def test_a_claim_that_is_used_up_is_renewed_by_python(kernel: Kernel) -> None:
