@@ -58,16 +58,23 @@ class Reclaimer:
     @property
     def needs_commit(self) -> bool:
         """Whether so much is changed or freed that it waits for a commit."""
-        return (
-            self._space.freed_blocks > FREED_BLOCKS_MAX
-            or len(self._versions.dirty) > CHANGED_PAGES_MAX
-            or self._space.shares.crowded
-        )
+        return self._changed_much or (self._freed_much and self._space.freed_now)
+
+    @property
+    def _changed_much(self) -> bool:
+        return len(self._versions.dirty) > CHANGED_PAGES_MAX or self._space.shares.crowded
+
+    @property
+    def _freed_much(self) -> bool:
+        """Also while a commit holds it already, and it waits for the punching alone."""
+        return self._space.freed_blocks > FREED_BLOCKS_MAX
 
     @property
     def ready(self) -> bool:
         """Whether `step` has something to do now."""
-        return not self.needs_commit and bool(self._work or self._io.revisits or self._next_removal())
+        if self._changed_much or self._freed_much:
+            return False
+        return bool(self._work or self._io.revisits or self._next_removal())
 
     def step(self, budget_s: float = SLICE_S) -> bool:
         """Work for about `budget_s`; False when there is nothing to do now."""

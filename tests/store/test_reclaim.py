@@ -164,6 +164,11 @@ def test_reclaim_waits_for_a_commit_when_much_is_freed(home: Home, monkeypatch: 
     assert pool.reclaimer.pending
     assert pool.reclaimer.needs_commit
     assert 8 < pool.space.freed_blocks <= 8 + 6
+    batch = pool.commits.freeze()
+    pool.commits.write(batch)
+    pool.commits.finish(batch)
+    assert not pool.reclaimer.step() and pool.reclaimer.pending, "what was freed is not recycled"
+    assert not pool.reclaimer.needs_commit, "another commit would not help"
     pool.reclaim()
     assert not pool.reclaimer.pending
     assert_exact(pool)
