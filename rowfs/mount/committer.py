@@ -59,6 +59,7 @@ class Committer:
         self._making_space = trio.Lock()
         self._stopping = False
         self._whole = False  # the next commit takes times as well
+        self._looked = 0.0  # when a commit began, or nothing was found to begin one for
         self.waiting: str | None = None  # why a commit is tried again and again
         self._writer = trio.CapacityLimiter(1)
         pages_max = pool.versions.cached_pages_max
@@ -196,6 +197,7 @@ class Committer:
         try:
             if whole or not await self._sync():
                 batch = self._commits.freeze()
+                self._looked = trio.current_time()
                 await self._write(batch)
                 self._commits.finish(batch)
         except RowfsError as error:
@@ -274,8 +276,13 @@ class Committer:
         self._kicked = trio.Event()
 
     async def _commit_on_time(self) -> None:
+        self._looked = trio.current_time()
         while True:
-            await trio.sleep(INTERVAL_S)
+            due = self._looked + INTERVAL_S
+            await trio.sleep_until(due)
+            if self._looked + INTERVAL_S > due:  # a commit has begun meanwhile
+                continue
+            self._looked = trio.current_time()
             if self._commits.wanted:
                 self._kick(whole=True)
 

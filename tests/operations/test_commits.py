@@ -199,6 +199,25 @@ async def test_a_time_is_stored_all_the_same(fs: Fs, way: str, monkeypatch: pyte
     assert (await fs.after_a_crash().stat("vm")).st_mtime_ns == 5
 
 
+async def test_commits_that_somebody_asks_for_put_off_the_one_on_time(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[object] = []
+    freeze = fs.pool.commits.freeze
+    monkeypatch.setattr(fs.pool.commits, "freeze", lambda: frozen.append(None) or freeze())
+    await fs.disk("vm", 10, "one")
+    handle = await fs.open("vm", os.O_RDWR)
+    monkeypatch.setattr(committer, "INTERVAL_S", 1.0)
+    frozen.clear()
+    await fs.put(handle, 5, "more")
+    await until(lambda: bool(frozen), "one on time")
+    frozen.clear()
+    for number in range(16):
+        await fs.snapshot("vm", f"s{number}")
+        await fs.put(handle, 5, f"{number}")
+        await trio.sleep(0.1)
+    assert len(frozen) == 16
+    await until(lambda: len(frozen) == 17, "one on time")
+
+
 CHANGES: dict[str, Callable[[Fs], Awaitable[object]]] = {
     "create": lambda fs: fs.create("new"),
     "unlink": lambda fs: fs.unlink("vm"),
