@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0  # so that a commit that takes up to 2 s still keeps the promise of 5
 RECLAIM_SLICE_S = 0.001
-RECLAIM_PAUSE_S, BUSY_PAUSE_S = 0.0005, 0.008  # between slices; the longer one while there are requests
-PUNCH_SLICE_S, PUNCH_PAUSE_S = 0.002, 0.008
+PUNCH_SLICE_S = 0.002
+PAUSE_S, BUSY_PAUSE_S = 0.0005, 0.008  # between slices; the longer one while there are requests
 RETRY_S = 1.0  # a commit for which the host has no space, unless somebody asks for it earlier
 
 
@@ -309,10 +309,14 @@ class Committer:
                 return
             count = self._requests()
             if count != seen:
-                time.sleep(PUNCH_PAUSE_S)
+                time.sleep(self._busy_pause_s())
             began, seen = time.monotonic(), count
 
         return pause
+
+    def _busy_pause_s(self) -> float:
+        """The more was deleted and is not reclaimed, the shorter: else who deletes all the time outruns it for ever."""
+        return max(PAUSE_S, BUSY_PAUSE_S / max(1, self._pool.reclaimer.removals))
 
     async def _reclaim(self) -> None:
         reclaimer = self._pool.reclaimer
@@ -322,7 +326,7 @@ class Committer:
                 await trio.sleep(math.inf)
             if self._step():
                 count = self._requests()
-                await trio.sleep(RECLAIM_PAUSE_S if count == seen or self._hurried else BUSY_PAUSE_S)
+                await trio.sleep(PAUSE_S if count == seen or self._hurried else self._busy_pause_s())
                 seen = count
                 continue
             if reclaimer.needs_commit:

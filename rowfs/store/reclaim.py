@@ -56,6 +56,11 @@ class Reclaimer:
         return bool(self._work or self._catalog.removals or self._io.revisits)
 
     @property
+    def removals(self) -> int:
+        """How many removals are on their way."""
+        return len(self._catalog.removals)
+
+    @property
     def needs_commit(self) -> bool:
         """Whether so much is changed or freed that it waits for a commit."""
         return self._changed_much or (self._freed_much and self._space.freed_now)

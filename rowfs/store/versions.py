@@ -14,6 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -132,9 +133,9 @@ class Versions:
         stored = self._map.epochs(branch.id, index, after)
         if not memory:
             return stored
-        held = {epoch for epoch in stored if memory.get(epoch, memory) is not None}
-        held.update(epoch for epoch, page in memory.items() if epoch > after and page is not None)
-        return iter(sorted(held))
+        # One by one: there may be a version for each of thousands of snapshots, and mostly the first ones are wanted.
+        in_memory = sorted(epoch for epoch, page in memory.items() if epoch > after and page is not None)
+        return heapq.merge((epoch for epoch in stored if epoch not in memory), in_memory)
 
     def _in_memory(self, branch: Branch, index: PageIndex) -> dict[Epoch, Page | None]:
         key = (branch.id, index)

@@ -199,6 +199,17 @@ async def test_a_time_is_stored_all_the_same(fs: Fs, way: str, monkeypatch: pyte
     assert (await fs.after_a_crash().stat("vm")).st_mtime_ns == 5
 
 
+async def test_reclaim_steps_back_for_requests_the_less_the_more_waits_for_it(fs: Fs) -> None:
+    await fs.disk("vm", 10, "one")
+    pauses = []
+    for count in (0, 1, 2, 8, 100):
+        fs.pool.catalog.removals = dict.fromkeys(range(count))  # type: ignore[arg-type]
+        pauses.append(fs.service.committer._busy_pause_s())
+    fs.pool.catalog.removals = {}
+    longest, shortest = committer.BUSY_PAUSE_S, committer.PAUSE_S
+    assert pauses == [longest, longest, longest / 2, longest / 8, shortest]
+
+
 async def test_commits_that_somebody_asks_for_put_off_the_one_on_time(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
     frozen: list[object] = []
     freeze = fs.pool.commits.freeze

@@ -113,6 +113,26 @@ def test_a_page_changed_while_it_is_committed_is_changed_in_a_copy(home: Home, b
     assert get(home.crash(), home.pool.catalog.disk("d"), 1, 2) == ["in the commit", ""]
 
 
+def test_the_first_epochs_are_told_without_looking_at_all(
+    home: Home, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = home.pool
+    assert pool is not None
+    disk = pool.catalog.disk("d")
+    for n in range(50):
+        pool.snapshot(disk, f"more{n}")
+        put(pool, disk, 0, f"more{n}")
+    pool.commit()
+    pool.snapshot(disk, "last")
+    put(pool, disk, 0, "last")  # one in memory
+    seeks: list[None] = []
+    next_epoch = pool.versions._map.next_epoch
+    monkeypatch.setattr(pool.versions._map, "next_epoch", lambda *key: seeks.append(None) or next_epoch(*key))
+    epochs = pool.versions.epochs(branch, PAGE, Epoch(1))
+    assert [next(epochs), next(epochs)] == [2, 3] and len(seeks) < 6
+    assert list(epochs) == list(range(4, 55))
+
+
 def test_a_branch_is_empty_only_when_no_stage_has_a_version(home: Home) -> None:
     pool: Pool = home.open()
     disk = pool.create_disk("d", SIZE)
