@@ -122,13 +122,17 @@ static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const str
     } else {
         if (PyErr_Occurred() || (job = workers_job(JOB_SYNC, engine.data_fd, NULL, 0)) == NULL)
             return false;
-        if (!data_alone && !add_record(job)) {
-            free(job);
-            return false;
-        }
         job->fuse_fd = fuse_fd;
         job->unique = header->unique;
+        job->awaits_record = !data_alone;
         workers_start(job);
+        if (!data_alone) { /* made while the data is on its way */
+            bool made = add_record(job);
+
+            workers_record(job, !made);
+            if (!made)
+                return false;
+        }
     }
     syncs++;
     return true;
@@ -193,7 +197,7 @@ static void settle_sync(struct job *job) {
     Py_CLEAR(job->record);
     if (PyErr_Occurred())
         PyErr_WriteUnraisable(engine.committer);
-    if (job->error)
+    if (job->error && !job->given_up)
         reply_errno(job->fuse_fd, job->unique, EIO);
 }
 

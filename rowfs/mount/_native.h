@@ -83,6 +83,8 @@ struct job {
     int fuse_fd, data_fd;
     uint64_t unique;
     int error;           /* errno of what failed */
+    bool awaits_record;  /* of a sync: `workers_record` has not been called */
+    bool given_up;       /* of a sync: it is left to Python */
     PyObject *record;    /* of a sync, or NULL: bytes to append to the journal; for the trio thread to let go of */
     int journal_fd;
     off_t position;      /* in the journal */
@@ -99,6 +101,8 @@ struct job {
 struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count);
 /* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
 bool workers_start(struct job *job);
+/* Trio thread: the record of a sync that was started without it is in the job now; or the sync is left to Python. */
+void workers_record(struct job *job, bool given_up);
 /* Trio thread: whether there is a thread that syncs; then no start of a sync fails. */
 bool workers_can_sync(void);
 /* Trio thread: a read or sync that is done, for the caller to free; NULL: there is none. */

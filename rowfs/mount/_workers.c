@@ -6,7 +6,7 @@
  * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
  * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, and
- * share a sync of their own.
+ * share a sync of their own. They are made while the data is on its way (`workers_record`).
  *
  * Writeback: Linux hands over what it has cached when that is to be on the disk, mostly because somebody waits for an fsync.
  * So the host is told to begin with it, and has less left to do when the sync comes. That changes no data and frees none:
@@ -28,7 +28,7 @@ struct queue {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
 static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
-                      all_done = PTHREAD_COND_INITIALIZER;
+                      record_made = PTHREAD_COND_INITIALIZER, all_done = PTHREAD_COND_INITIALIZER;
 static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
 static int threads[JOB_KINDS], idle_readers, unfinished;
 
@@ -131,6 +131,15 @@ static void *read_jobs(void *unused) {
     return unused;
 }
 
+/* Return when the trio thread has made the records of jobs, which it is about to. */
+static void await_records(const struct job *job) {
+    pthread_mutex_lock(&lock);
+    for (; job != NULL; job = job->next)
+        while (job->awaits_record)
+            pthread_cond_wait(&record_made, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
 static void *sync_jobs(void *unused) {
     struct job *job, *next;
     int code;
@@ -142,14 +151,15 @@ static void *sync_jobs(void *unused) {
         pthread_mutex_unlock(&lock);
         pthread_mutex_lock(&sync_lock);
         sync_file(job->data_fd);
+        await_records(job);
         append(job);
         code = sync_error;
         pthread_mutex_unlock(&sync_lock);
         for (struct job *each = job; each != NULL; each = each->next)
-            if (code == 0)
-                reply_errno(each->fuse_fd, each->unique, 0);
-            else
+            if (code != 0)
                 each->error = code; /* answered when the pool is read-only */
+            else if (!each->given_up)
+                reply_errno(each->fuse_fd, each->unique, 0);
         pthread_mutex_lock(&lock);
         for (; job != NULL; job = next) {
             next = job->next;
@@ -205,6 +215,14 @@ bool workers_start(struct job *job) {
     }
     pthread_mutex_unlock(&lock);
     return started;
+}
+
+void workers_record(struct job *job, bool given_up) {
+    pthread_mutex_lock(&lock);
+    job->awaits_record = false;
+    job->given_up = given_up;
+    pthread_cond_signal(&record_made);
+    pthread_mutex_unlock(&lock);
 }
 
 bool workers_can_sync(void) {

@@ -515,6 +515,19 @@ def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel) -> N
     survivor.close()
 
 
+def test_a_sync_that_no_record_can_hold_is_answered_by_python_alone(kernel: Kernel) -> None:
+    ready(kernel.pool.commits.journal)
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    kernel.snapshot("s")
+    assert kernel.write(DISK, 0, blocks("b")) is not None
+    assert kernel.fsync(DISK) is None
+    _native.stop()
+    kernel.mine.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        kernel.mine.recv(1)
+
+
 def test_a_sync_beside_a_commit_is_left_to_python(kernel: Kernel) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a"))
     batch = kernel.pool.commits.freeze()
