@@ -253,6 +253,7 @@ class Committer:
             else:
                 if self.waiting:
                     log.info("there is space again, all is durable")
+                    self._kicked.set()  # who asked meanwhile had this batch tried again, and may wait for the next
                 self.waiting = None
                 return
 

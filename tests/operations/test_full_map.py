@@ -103,6 +103,25 @@ async def test_a_commit_without_space_is_tried_again_unasked(
     assert await fs.after_a_crash().holds("vm", "one", "two")
 
 
+async def test_who_asks_during_the_wait_for_space_does_not_wait_for_the_next_commit_on_time(
+    fs: Fs, host: Host, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "RETRY_S", 60)
+    await fs.disk("vm", 3, "one")
+    handle = await fs.open("vm")
+    await fs.put(handle, 1, "two")
+    host.full = True
+    with refused(ENOSPC):
+        await fs.ops.fsync(handle, False)
+    host.full = False
+    await fs.put(handle, 2, "three")
+    asked = trio.current_time()
+    await fs.ops.fsync(handle, False)
+    assert trio.current_time() - asked < committer.INTERVAL_S / 3
+    log.take()
+    assert await fs.after_a_crash().holds("vm", "one", "two", "three")
+
+
 async def test_everyone_who_waits_for_a_commit_without_space_is_told(fs: Fs, host: Host, log: Log) -> None:
     await fs.disk("vm", 10)
     handle = await fs.open("vm")
