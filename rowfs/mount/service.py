@@ -28,6 +28,7 @@ from rowfs.store.pool import Pool
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # modes of fallocate, linux/falloc.h
 SLICE_PAGES = 64  # pages punched before others may work
 SLICE_S = 0.002  # of counting or sharing, before they may
+CLOSING_S = 0.5  # that Linux may take to tell that nobody has a file open any more
 
 
 class Service:
@@ -253,13 +254,9 @@ class Service:
         Raises BusyError naming who uses the disk, unless `force`.
         """
         self.pool.check_rollback(disk, snapshot)
+        if not force:
+            await self.check_unused(disk, "roll back")
         if disk.handles:
-            if not force:
-                holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name)
-                raise BusyError(
-                    f"the disk {disk.name} is in use{' by ' + holders if holders else ''}: "
-                    f"unmount and detach it, or roll back with --force"
-                )
             await self.cache.flush(disk)
         old_size_bytes = disk.size_bytes
         kept = self.pool.rollback(disk, snapshot, discard)
@@ -269,13 +266,28 @@ class Service:
         await self.committer.commit()
         return kept
 
-    async def check_detached(self, disk: Disk, verb: str) -> None:
-        """Raises BusyError when a disk is attached: whoever works on it would go on with what is not there any more."""
+    async def check_unused(self, disk: Disk, what: str) -> None:
+        """Before something that whoever has the disk open would not expect. Raises BusyError naming them."""
+        holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name) if disk.handles else ""
+        with trio.move_on_after(0 if holders else CLOSING_S):
+            while disk.handles:
+                await trio.sleep(0.01)
+        if disk.handles:
+            raise BusyError(
+                f"the disk {disk.name} is in use{' by ' + holders if holders else ''}: "
+                f"unmount and detach it, or {what} with --force"
+            )
+
+    async def check_detached(self, disk: Disk) -> None:
+        """Before a disk is deleted, which only its name would show: whoever has the file open keeps it as it is.
+
+        Raises BusyError when a disk is attached.
+        """
         held_by = await trio.to_thread.run_sync(devices, self.mountpoint, disk.name) if disk.handles else []
         if held_by:
             raise BusyError(
                 f"the disk {disk.name} is attached as {', '.join(held_by)}: "
-                f"unmount and detach it, or {verb} it with --force"
+                f"unmount and detach it, or delete it with --force"
             )
 
     # Handles
