@@ -15,7 +15,6 @@ from rowfs.base.units import BLOCK_BYTES, GIB
 CHAIN = 1_000
 SNAPSHOT_EVERY_S = 1.0
 LOG_S = 0.05
-BEFORE_S, AFTER_S = 1.2, 1.5  # of overwrites, before the delete begins and from then on
 SETTLED_S = 0.2  # from when on fio's first figures count
 
 
@@ -95,10 +94,10 @@ def _deleting(run: Run, peer: Rowfs) -> None:
     job(path, own, rw="write", **LARGE)
     log = peer.directory / "log"
     options = {"write_iops_log": str(log), "log_avg_msec": f"{LOG_S * 1e3:.0f}", "log_unix_epoch": "1"}
-    seconds = lasting(BEFORE_S + AFTER_S)
+    seconds = lasting(run.sizes.before_delete_s + run.sizes.delete_s)
     with ThreadPoolExecutor(1) as threads:
         working = threads.submit(job, path, run.sizes.disk, rw="randwrite", **DEPTH_16, **seconds, **options)
-        time.sleep(BEFORE_S)
+        time.sleep(run.sizes.before_delete_s)
         began = time.time()
         call("delete", disk="aside", snapshots=["doomed"], wait=True)
         ended = time.time()

@@ -46,6 +46,8 @@ class Sizes:
     seconds: float  # of the other jobs
     sqlite_s: float
     beside_s: float  # of overwrites beside snapshots
+    before_delete_s: float  # of overwrites: long enough for one of the commits that come with them anyway
+    delete_s: float  # and beside a delete: about as long as it takes
     rounds: int
     budget_s: float  # no round begins that would probably end later
     limit_s: float  # and then what is measured ends; taking all down comes after it
@@ -68,12 +70,14 @@ FULL = Sizes(
     seconds=1.5,
     sqlite_s=2.0,
     beside_s=4.0,
+    before_delete_s=3.6,
+    delete_s=4.5,
     rounds=3,
     budget_s=500,
     limit_s=540,
     ext4_reserve_s=22,
     snapshots_reserve_s=35,
-    others_reserve_s=45,
+    others_reserve_s=62,
 )
 QUICK = Sizes(
     disk=GIB,
@@ -85,6 +89,8 @@ QUICK = Sizes(
     seconds=0.6,
     sqlite_s=1.0,
     beside_s=2.0,
+    before_delete_s=1.2,
+    delete_s=1.5,
     rounds=2,
     budget_s=92,
     limit_s=102,
