@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, PAGE_BYTES, PageIndex
 from rowfs.persist.journal import Journal
-from rowfs.store.check import Finding, check_map
+from rowfs.store.check import check_map
 from rowfs.store.diskio import point_of
+from rowfs.store.findings import Finding
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool, init_pool
 

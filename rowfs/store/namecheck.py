@@ -1,0 +1,127 @@
+"""The checker's rule of names: records are readable, refer to records that exist, and to points that have been."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from rowfs.base.errors import CorruptionError
+from rowfs.base.format import (
+    BRANCHES,
+    DISKS,
+    ID_KEY,
+    META,
+    PAGE_KEY,
+    PENDING,
+    PENDING_KEY,
+    PENDING_REMOVAL,
+    POOL_KEY,
+    SNAPSHOTS,
+    BranchRecord,
+    DiskRecord,
+    PoolRecord,
+    RemovalRecord,
+    SnapshotRecord,
+)
+from rowfs.persist.blockmap import Reader
+from rowfs.store.findings import Findings
+
+R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord)
+
+
+class NameCheck:
+    """All records that can be read, by id."""
+
+    def __init__(self, reader: Reader, findings: Findings) -> None:
+        self._reader = reader
+        self._findings = findings
+        self._next_id = 1
+        self.disks: dict[int, DiskRecord] = {}
+        self.snapshots: dict[int, SnapshotRecord] = {}
+        self.branches: dict[int, BranchRecord] = {}
+
+    def run(self) -> None:
+        """Read the records, and hold each against the others."""
+        stored = self._reader.get(META, POOL_KEY)
+        assert stored is not None, "what has no pool record is no pool"
+        self._next_id = PoolRecord.unpack(stored).next_id
+        self.branches = {record.id: record for record in self._records(BRANCHES, BranchRecord)}
+        self.disks = {record.id: record for record in self._records(DISKS, DiskRecord)}
+        self.snapshots = {record.id: record for record in self._records(SNAPSHOTS, SnapshotRecord)}
+        self._pending()
+        for branch in self.branches.values():
+            if branch.parent is None:
+                continue
+            parent = self.branches.get(branch.parent)
+            if parent is None:
+                self._found(f"branch {branch.id} begins on branch {branch.parent}, which has no record")
+            elif parent.id >= branch.id:
+                self._found(f"branch {branch.id} begins on branch {parent.id}, which is not older")
+                branch.parent = None  # or following it could go round in circles
+            elif not 0 < branch.fork < parent.epoch:
+                self._found(f"branch {branch.id} begins at an epoch that branch {parent.id} never had")
+        heads = [disk.branch for disk in self.disks.values() if disk.branch is not None]
+        for number in heads:
+            if number not in self.branches:
+                self._found(f"a disk writes on branch {number}, which has no record")
+        if len(set(heads)) < len(heads):
+            self._found("two disks write on one branch")
+        if len({disk.name for disk in self.disks.values()}) < len(self.disks):
+            self._found("two disks have one name")
+        for snapshot in self.snapshots.values():
+            self._check_snapshot(snapshot)
+        of_disks = {(snapshot.disk, snapshot.name) for snapshot in self.snapshots.values()}
+        points = {(snapshot.branch, snapshot.epoch) for snapshot in self.snapshots.values()}
+        if min(len(of_disks), len(points)) < len(self.snapshots):
+            self._found("two snapshots of a disk have one name, or are of one point")
+
+    def _records(self, table: str, kind: type[R]) -> Iterator[R]:
+        for key, value in self._reader.items(table):
+            try:
+                record = kind.unpack(value)
+            except CorruptionError as error:
+                self._found(f"record {key.hex()} of {table}: {error}")
+                continue
+            if self._is_numbered(table, key, ID_KEY.pack(record.id), record.id):
+                yield record
+
+    def _is_numbered(self, table: str, key: bytes, right: bytes, number: int) -> bool:
+        if key == right and number < self._next_id:
+            return True
+        self._found(f"record {key.hex()} of {table} says that its id is {number}")
+        return False
+
+    def _pending(self) -> None:
+        for key, value in self._reader.items(PENDING):
+            if not self._findings.is_key("names", PENDING, PENDING_KEY, key) or key[0] != PENDING_REMOVAL:
+                continue
+            try:
+                removal = RemovalRecord.unpack(value)
+            except CorruptionError as error:
+                self._found(f"record {key.hex()} of {PENDING}: {error}")
+                continue
+            self._is_numbered(PENDING, key, PENDING_KEY.pack(PENDING_REMOVAL, removal.id, 0, 0), removal.id)
+
+    def _check_snapshot(self, snapshot: SnapshotRecord) -> None:
+        branch = self.branches.get(snapshot.branch)
+        if snapshot.disk not in self.disks:
+            self._found(f"snapshot {snapshot.name} is of a disk that has no record")
+        if branch is None:
+            self._found(f"snapshot {snapshot.name} is on branch {snapshot.branch}, which has no record")
+        elif not 0 < snapshot.epoch < branch.epoch:
+            self._found(f"snapshot {snapshot.name} is of an epoch that branch {branch.id} never had")
+
+    def _found(self, text: str) -> None:
+        self._findings.add("names", text)
+
+    def where(self, key: bytes) -> str:
+        """A page version in words, with the disk or snapshot that sees it first."""
+        branch, page, epoch = PAGE_KEY.unpack(key)
+        seen = [item for item in self.snapshots.values() if item.branch == branch and item.epoch >= epoch]
+        heads = [disk.name for disk in self.disks.values() if disk.branch == branch]
+        if seen:
+            first = min(seen, key=lambda item: item.epoch)
+            owner = self.disks.get(first.disk)
+            heads = [f"{owner.name if owner else '?'}@{first.name}"]
+        named = f" ({heads[0]})" if heads else ""
+        return f"page {page} of branch {branch} at epoch {epoch}{named}"
