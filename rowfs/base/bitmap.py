@@ -25,6 +25,22 @@ HEADER = struct.Struct("<BIH")
 assert HEADER.size == 7
 
 
+def unpack(bits: bytearray) -> np.ndarray:
+    """For each block of the chunk whether it is allocated."""
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").view(bool)
+
+
+def pack(flags: np.ndarray) -> bytearray:
+    """The bitmap that `unpack` took."""
+    return bytearray(np.packbits(flags, bitorder="little"))
+
+
+def of_chunk(addresses: np.ndarray, chunk: int) -> np.ndarray:
+    """Of sorted addresses those in the chunk, counted from its first block."""
+    low, high = np.searchsorted(addresses, (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS))
+    return addresses[low:high] - chunk * CHUNK_BLOCKS
+
+
 def set_range(bits: bytearray, first: int, count: int) -> None:
     """Mark `count` blocks from `first` on as allocated. All of them must be free."""
     if count == 1:
@@ -50,30 +66,30 @@ def clear_range(bits: bytearray, first: int, count: int) -> None:
 
 def clear_many(bits: bytearray, blocks: np.ndarray) -> None:
     """Mark the distinct `blocks` as free. All of them must be allocated."""
-    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    flags = unpack(bits)
     assert flags[blocks].all(), "a block is freed twice"
-    flags[blocks] = 0
-    bits[:] = np.packbits(flags, bitorder="little").tobytes()
+    flags[blocks] = False
+    bits[:] = pack(flags)
 
 
 def put_many(bits: bytearray, blocks: np.ndarray, allocated: bool) -> None:
     """Mark the `blocks` as allocated or free, whatever they were."""
-    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    flags = unpack(bits)
     flags[blocks] = allocated
-    bits[:] = np.packbits(flags, bitorder="little").tobytes()
+    bits[:] = pack(flags)
 
 
 def used_runs(bits: bytearray) -> np.ndarray:
     """The allocated runs as rows of (first, end)."""
-    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-    edges = np.diff(flags, prepend=np.uint8(0), append=np.uint8(0))
+    flags = unpack(bits)
+    edges = np.diff(flags, prepend=False, append=False)
     return np.flatnonzero(edges).reshape(-1, 2)
 
 
 def free_runs(bits: bytearray) -> list[tuple[int, int]]:
     """The free runs as (first, count), ascending."""
-    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-    edges = np.diff(flags, prepend=np.uint8(1), append=np.uint8(1))
+    flags = unpack(bits)
+    edges = np.diff(flags, prepend=True, append=True)
     bounds = np.flatnonzero(edges).reshape(-1, 2)
     return [(first, end - first) for first, end in bounds.tolist()]
 

@@ -225,7 +225,7 @@ class Space:
     def _restore_unrecycled(self, chunk: int, bits: bytearray) -> None:
         # The durable bitmap has these blocks free already; in memory they stay allocated until they are recycled.
         for addresses in self._unrecycled:
-            for block in _of_chunk(addresses, chunk).tolist():
+            for block in bitmap.of_chunk(addresses, chunk).tolist():
                 if not bits[block >> 3] >> (block & 7) & 1:
                     bitmap.set_range(bits, block, 1)
 
@@ -265,7 +265,7 @@ class Space:
         for chunk in self._changed | set(np.unique(freed // CHUNK_BLOCKS).tolist()):
             bits = bytearray(self._chunk(chunk))
             for addresses in self._unrecycled:
-                blocks = _of_chunk(addresses, chunk)
+                blocks = bitmap.of_chunk(addresses, chunk)
                 if len(blocks):
                     bitmap.clear_many(bits, blocks)
             chunks[chunk] = bits
@@ -285,7 +285,7 @@ class Space:
         assert place is not None, "blocks are recycled twice"
         chunks, counts = np.unique(freed // CHUNK_BLOCKS, return_counts=True)
         for chunk, count in zip(chunks.tolist(), counts.tolist(), strict=True):
-            bitmap.clear_many(self._chunk(chunk), _of_chunk(freed, chunk))
+            bitmap.clear_many(self._chunk(chunk), bitmap.of_chunk(freed, chunk))
             self._give_back(chunk, count)
         del self._unrecycled[place]  # only now: bitmaps that were loaded above had to have these blocks
         self.allocated_blocks -= len(freed)
@@ -318,9 +318,3 @@ def used_counts(items: Iterator[tuple[bytes, bytes | memoryview]]) -> dict[int, 
             raise CorruptionError(f"there is an allocation bitmap under the key {key.hex()}, which is none of a chunk")
         counts[chunk] = min(bitmap.used_blocks(value), CHUNK_BLOCKS)  # what else is wrong is seen when it is decoded
     return counts
-
-
-def _of_chunk(addresses: np.ndarray, chunk: int) -> np.ndarray:
-    """Of sorted addresses those in the chunk, counted from its first block."""
-    low, high = np.searchsorted(addresses, (chunk * CHUNK_BLOCKS, (chunk + 1) * CHUNK_BLOCKS))
-    return addresses[low:high] - chunk * CHUNK_BLOCKS

@@ -99,17 +99,17 @@ class DerivedCheck:
             (chunk,) = CHUNK_KEY.unpack(key)
             seen.add(chunk)
             try:
-                bits = np.frombuffer(bitmap.decode(key, value), np.uint8)
+                bits = bitmap.decode(key, value)
             except CorruptionError as error:
                 self._findings.add("space", f"chunk {chunk}: {error}")
                 self._mend_chunk(chunk)
                 continue
-            self._compare_chunk(chunk, np.unpackbits(bits, bitorder="little").astype(bool))
+            self._compare_chunk(chunk, bits)
         for chunk in self._owners.chunks.keys() - seen:
-            self._compare_chunk(chunk, np.zeros(bitmap.CHUNK_BLOCKS, bool))
+            self._compare_chunk(chunk, bytearray(bitmap.CHUNK_BYTES))
 
-    def _compare_chunk(self, chunk: int, allocated: np.ndarray) -> None:
-        owned = self._owners.flags_of(chunk)
+    def _compare_chunk(self, chunk: int, bits: bytearray) -> None:
+        allocated, owned = bitmap.unpack(bits), bitmap.unpack(self._owners.bits(chunk))
         for blocks, what in (
             (np.flatnonzero(allocated & ~owned), "allocated and have no owner (leaked)"),
             (np.flatnonzero(owned & ~allocated), "in use and marked as free"),
@@ -122,8 +122,7 @@ class DerivedCheck:
     def _mend_chunk(self, chunk: int) -> None:
         if self._versions.readable:  # else a block without an owner may belong to a version that cannot be read
             key = CHUNK_KEY.pack(chunk)
-            bits = bytearray(np.packbits(self._owners.flags_of(chunk), bitorder="little").tobytes())
-            self._findings.mend(SPACE, key, bitmap.encode(key, bits))
+            self._findings.mend(SPACE, key, bitmap.encode(key, self._owners.bits(chunk)))
 
     # changes
 

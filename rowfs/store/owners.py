@@ -49,32 +49,27 @@ class Owners:
 
     def __init__(self) -> None:
         self.further = Further()
-        label = np.zeros(bitmap.CHUNK_BLOCKS, bool)
-        label[0] = True
-        self.chunks = {0: np.packbits(label)}  # which blocks have an owner
+        self.chunks: dict[int, bytearray] = {}  # the bitmaps of the blocks that have an owner
+        self.claim(np.zeros(1, np.int64))
 
     def claim(self, addresses: np.ndarray) -> None:
         """One owner more for each of these blocks, as often as it is there."""
+        addresses = np.sort(addresses)
         for chunk in np.unique(addresses // bitmap.CHUNK_BLOCKS).tolist():
-            blocks, owners = np.unique(
-                addresses[addresses // bitmap.CHUNK_BLOCKS == chunk] - chunk * bitmap.CHUNK_BLOCKS, return_counts=True
-            )
-            flags = self.flags_of(chunk)
+            blocks, owners = np.unique(bitmap.of_chunk(addresses, chunk), return_counts=True)
+            flags = bitmap.unpack(self.bits(chunk))
             further = owners - 1 + flags[blocks]
             shared = further > 0
             if shared.any():
                 self.further.add(blocks[shared] + chunk * bitmap.CHUNK_BLOCKS, further[shared])
             flags[blocks] = True
-            self.chunks[chunk] = np.packbits(flags)
+            self.chunks[chunk] = bitmap.pack(flags)
 
-    def flags_of(self, chunk: int) -> np.ndarray:
-        """Which blocks of a chunk have an owner."""
-        packed = self.chunks.get(chunk)
-        if packed is None:
-            return np.zeros(bitmap.CHUNK_BLOCKS, bool)
-        return np.unpackbits(packed).astype(bool)
+    def bits(self, chunk: int) -> bytearray:
+        """The bitmap that a chunk ought to have."""
+        return self.chunks.get(chunk) or bytearray(bitmap.CHUNK_BYTES)
 
     def last(self) -> int:
         """The last address that has an owner."""
         chunk = max(self.chunks)
-        return chunk * bitmap.CHUNK_BLOCKS + int(np.flatnonzero(self.flags_of(chunk))[-1])
+        return chunk * bitmap.CHUNK_BLOCKS + int(np.flatnonzero(bitmap.unpack(self.chunks[chunk]))[-1])

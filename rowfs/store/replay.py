@@ -82,6 +82,7 @@ def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:
     nothing = np.empty(0, np.int64)
     taken = np.concatenate([nothing, *(_owned(key, value) for key, value in update.pages.items() if value is not None)])
     held = np.concatenate([nothing, *(_owned_before(blockmap, key) for key in update.pages)])
+    taken.sort()
     let_go = np.setdiff1d(held, taken)
     for chunk in np.unique(np.concatenate([let_go, taken]) // CHUNK_BLOCKS).tolist():
         key = CHUNK_KEY.pack(chunk)
@@ -89,14 +90,9 @@ def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:
             bits = _bitmap(blockmap, key)
         except CorruptionError:
             continue  # it stays damaged, which the checker tells and can mend
-        bitmap.put_many(bits, _inside(let_go, chunk), False)
-        bitmap.put_many(bits, _inside(taken, chunk), True)
+        bitmap.put_many(bits, bitmap.of_chunk(let_go, chunk), False)
+        bitmap.put_many(bits, bitmap.of_chunk(taken, chunk), True)
         update.put(SPACE, key, bitmap.encode(key, bits))
-
-
-def _inside(blocks: np.ndarray, chunk: int) -> np.ndarray:
-    found: np.ndarray = blocks[blocks // CHUNK_BLOCKS == chunk] - chunk * CHUNK_BLOCKS
-    return found
 
 
 def _owned(key: bytes, value: Value) -> np.ndarray:
