@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,28 +12,52 @@ import pytest
 from rowfs.base import journalcode
 from rowfs.base.errors import CorruptionError, PoolError, StorageError
 from rowfs.base.format import JOURNAL_FILE, PAGES, SPACE, TABLES
-from rowfs.base.journalcode import encode
+from rowfs.base.journalcode import Entry, encode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal
 from rowfs.store.check import check_pool
 from rowfs.store.commit import RECORD_PAGES_MAX
+from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
 from tests.store.helpers import B, Home, P, disk_of, findings, get, journaled, put, ready
 
 
-def crash(home: Home) -> Pool:
-    """The pool as it is found after a crash."""
-    assert home.pool is not None
-    home.pool.abandon()
-    return home.open()
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A journal without a pool, which nobody has wanted yet."""
+    made = Journal(str(tmp_path / "journal"))
+    yield made
+    made.close()
+
+
+def write_record(journal: Journal, commit: int, number: int, entry: Entry) -> None:
+    """Have a record with this entry in the journal."""
+    place = journal.place(BLOCK_BYTES)
+    assert place is not None
+    journal.write(place, encode(commit, number, [entry]))
+
+
+def committed(home: Home, *texts: str) -> tuple[Pool, Disk]:
+    """An open pool with a disk of these blocks, all of it in the map."""
+    pool = home.open()
+    disk = disk_of(pool, *texts)
+    pool.commit()
+    return pool, disk
+
+
+def recorded(home: Home) -> Pool:
+    """An open pool with a disk of a, which is in the map, and b, which is in the journal alone."""
+    pool, disk = committed(home, "a")
+    put(pool, disk, 1, "b")
+    assert journaled(pool)
+    return pool
 
 
 # The ring
 
 
-def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"))
+def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(journal: Journal, tmp_path: Path) -> None:
     journal.prepare()
     assert journal.records(1) == [] and not os.path.exists(tmp_path / "journal"), "nobody has wanted it"
     assert journal.place(3 * BLOCK_BYTES) is None
@@ -42,11 +67,10 @@ def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(tmp_path
     journal.begin()
     while (place := journal.place(RECORD_BYTES_MAX)) is not None:
         assert place + RECORD_BYTES_MAX <= JOURNAL_BYTES, "no record goes over the end of the ring"
-    journal.close()
 
 
-def test_the_ring_goes_on_for_ever(tmp_path: Path) -> None:
-    journal = ready(Journal(str(tmp_path / "journal")))
+def test_the_ring_goes_on_for_ever(journal: Journal) -> None:
+    ready(journal)
     assert journal.place(RECORD_BYTES_MAX + BLOCK_BYTES) is None
     places = set()
     for number in range(40):
@@ -55,31 +79,26 @@ def test_the_ring_goes_on_for_ever(tmp_path: Path) -> None:
         assert place is not None, "whatever is left at the end of the ring"
         places.add(place)
     assert len(places) > 20
-    journal.close()
 
 
-def test_records_are_those_of_one_commit_without_a_gap(tmp_path: Path) -> None:
-    journal = ready(Journal(str(tmp_path / "journal")))
+def test_records_are_those_of_one_commit_without_a_gap(journal: Journal) -> None:
+    ready(journal)
     for commit, number in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 4)):
-        place = journal.place(BLOCK_BYTES)
-        assert place is not None
-        journal.write(place, encode(commit, number, [(PAGES, bytes(12), b"x")]))
+        write_record(journal, commit, number, (PAGES, bytes(12), b"x"))
     assert [record.number for record in journal.records(2)] == [1, 2]
     assert journal.records(3) == []
-    journal.close()
 
 
-def test_a_host_without_space_has_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_space_has_no_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    journal = ready(Journal(str(tmp_path / "journal")))
+    ready(journal)
     assert journal.place(BLOCK_BYTES) is None
     monkeypatch.undo()
     journal.prepare()
     assert journal.place(BLOCK_BYTES) == 0, "as soon as there is space"
-    journal.close()
 
 
 def test_a_journal_that_cannot_be_opened_is_told(home: Home) -> None:
@@ -95,9 +114,7 @@ def test_a_journal_that_cannot_be_opened_is_told(home: Home) -> None:
 
 
 def test_what_was_written_and_trimmed_is_there_after_a_crash(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a", "b", "c")
-    pool.commit()
+    pool, disk = committed(home, "a", "b", "c")
     put(pool, disk, 5, "five", "six")
     pool.punch(disk, B, B)
     assert journaled(pool)
@@ -106,7 +123,7 @@ def test_what_was_written_and_trimmed_is_there_after_a_crash(home: Home) -> None
     assert journaled(pool)
     assert not pool.commits.map_changed and pool.commits.map_behind
     put(pool, disk, 7, "lost")
-    pool = crash(home)
+    pool = home.crash()
     disk = pool.catalog.disk("d")
     assert get(pool, disk, 0, 8) == ["a", "", "c", "", "", "FIVE", "six", ""]
     assert get(pool, disk, P + 1) == ["other page"]
@@ -119,7 +136,7 @@ def test_a_disk_that_grew_has_grown(home: Home) -> None:
     pool.commit()
     put(pool, disk, 3, "behind")
     assert journaled(pool)
-    pool = crash(home)
+    pool = home.crash()
     assert pool.catalog.disk("d").size_bytes == 4 * B
     assert get(pool, pool.catalog.disk("d"), 3) == ["behind"]
 
@@ -132,7 +149,7 @@ def test_what_a_snapshot_holds_stays(home: Home) -> None:
     pool.commit()
     put(pool, disk, 0, "new")
     assert journaled(pool)
-    pool = crash(home)
+    pool = home.crash()
     assert get(pool, pool.catalog.disk("d")) == ["new"]
     assert get(pool, pool.catalog.snapshots[snapshot.id]) == ["old"]
     pool.delete_snapshot(pool.catalog.snapshots[snapshot.id])
@@ -141,35 +158,26 @@ def test_what_a_snapshot_holds_stays(home: Home) -> None:
 
 
 def test_a_commit_makes_records_void(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool)
-    pool.punch(disk, B, B)
+    pool = recorded(home)
+    pool.punch(pool.catalog.disk("d"), B, B)
     pool.commit()
     assert pool.commits.journal.records(pool._map.commit) == []
-    pool = crash(home)
+    pool = home.crash()
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", ""]
 
 
 def test_a_commit_without_anything_new_takes_the_records_along(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool) and pool.commits.wanted
+    pool = recorded(home)
+    assert pool.commits.wanted
     pool.commit()
     assert not pool.commits.wanted
     os.unlink(home.path / JOURNAL_FILE)
-    pool = crash(home)
+    pool = home.crash()
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
 
 
 def test_freed_blocks_are_not_used_again_before_a_commit(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
+    pool, disk = committed(home, "a")
     used = pool.space.allocated_blocks
     for text in "bcd":
         pool.punch(disk, 0, B)
@@ -181,9 +189,7 @@ def test_freed_blocks_are_not_used_again_before_a_commit(home: Home) -> None:
 
 
 def test_much_is_committed(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool)
-    pool.commit()
+    pool, disk = committed(home)
     for page in range(RECORD_PAGES_MAX):
         put(pool, disk, page * P, "x")
     assert journaled(pool)
@@ -194,9 +200,7 @@ def test_much_is_committed(home: Home) -> None:
 
 
 def test_a_ring_that_is_half_full_asks_for_a_commit(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool)
-    pool.commit()
+    pool, disk = committed(home)
     count = 0
     put(pool, disk, 0, "x")
     while journaled(pool):
@@ -213,11 +217,7 @@ def test_a_ring_that_is_half_full_asks_for_a_commit(home: Home) -> None:
 
 
 def test_replay_can_be_cut_off_and_begun_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool)
+    pool = recorded(home)
     pool.abandon()
     with monkeypatch.context() as patch:
 
@@ -232,11 +232,7 @@ def test_replay_can_be_cut_off_and_begun_again(home: Home, monkeypatch: pytest.M
 
 
 def test_a_pool_that_is_opened_to_be_read_has_all_of_it(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool)
+    pool = recorded(home)
     pool.abandon()
     pool = Pool(str(home.path), read_only=True)
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
@@ -245,11 +241,7 @@ def test_a_pool_that_is_opened_to_be_read_has_all_of_it(home: Home) -> None:
 
 
 def test_repair_keeps_what_is_in_the_journal(home: Home) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool)
+    pool = recorded(home)
     pool.abandon()
     assert check_pool(str(home.path)) == ([], False)
     assert check_pool(str(home.path), repair=True) == ([], False)
@@ -258,13 +250,9 @@ def test_repair_keeps_what_is_in_the_journal(home: Home) -> None:
 
 
 def test_a_record_that_contradicts_the_map_is_damage(home: Home) -> None:
-    pool = home.open()
-    disk_of(pool, "a")
-    pool.commit()
+    pool, _ = committed(home, "a")
     ready(pool.commits.journal)
-    place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
-    assert place is not None
-    pool.commits.journal.write(place, encode(commit, 1, [(PAGES, bytes(12), b"nonsense")]))
+    write_record(pool.commits.journal, pool._map.commit, 1, (PAGES, bytes(12), b"nonsense"))
     pool.abandon()
     with pytest.raises(CorruptionError):
         Pool(str(home.path))
@@ -274,11 +262,7 @@ def test_a_record_that_contradicts_the_map_is_damage(home: Home) -> None:
 
 @pytest.mark.parametrize("table", [PAGES, SPACE])
 def test_damage_in_the_map_of_what_a_record_changes_is_no_obstacle(home: Home, table: str) -> None:
-    pool = home.open()
-    disk = disk_of(pool, "a")
-    pool.commit()
-    put(pool, disk, 1, "b")
-    assert journaled(pool)
+    pool = recorded(home)
     ((_, value),) = ((key, bytes(value)) for key, value in pool._map.items(table))
     pool.abandon()
     held = (home.path / "map" / "data.mdb").read_bytes()
@@ -312,15 +296,11 @@ def test_an_fsync_waits_for_a_record_on_its_way_that_grows_a_disk_alone(home: Ho
 
 
 def test_a_void_record_need_not_be_understood(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = home.open()
-    disk_of(pool, "a")
-    pool.commit()
+    pool, _ = committed(home, "a")
     ready(pool.commits.journal)
-    place, commit = pool.commits.journal.place(BLOCK_BYTES), pool._map.commit
-    assert place is not None
     with monkeypatch.context() as patch:  # a rowfs to come, with one more sub-database
         patch.setattr(journalcode, "TABLES", (*TABLES, "hints"))
-        pool.commits.journal.write(place, encode(commit, 1, [("hints", b"key", b"value")]))
+        write_record(pool.commits.journal, pool._map.commit, 1, ("hints", b"key", b"value"))
     home.close()
     pool = home.open()
     assert get(pool, pool.catalog.disk("d")) == ["a"]
@@ -343,5 +323,5 @@ def test_records_of_another_life_of_the_pool_are_gone(home: Home, tmp_path: Path
     shutil.copytree(backup, home.path, dirs_exist_ok=True)  # the journal stays
     pool = home.open()
     pool.commit()
-    pool = crash(home)
+    pool = home.crash()
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", ""]

@@ -42,6 +42,18 @@ def two_disks(pool: Pool) -> tuple[Disk, Disk]:
     return disk_of(pool, "a", "b", "c", name="one"), pool.create_disk("two", SIZE)
 
 
+def sharing_disks(pool: Pool, blocks: int) -> tuple[Disk, Disk]:
+    """As `two_disks`, and the empty one shares so many blocks of the other."""
+    one, two = two_disks(pool)
+    share(pool, one, 0, two, 0, blocks)
+    return one, two
+
+
+def both(pool: Pool) -> tuple[Disk, Disk]:
+    """These disks, in the pool as it was opened again."""
+    return pool.catalog.disk("one"), pool.catalog.disk("two")
+
+
 def head_of(disk: Disk) -> Branch:
     assert disk.head is not None
     return disk.head
@@ -70,8 +82,7 @@ def test_a_range_becomes_another_without_a_block_more(pool: Pool) -> None:
 
 
 def test_writing_on_either_side_is_not_seen_on_the_other(pool: Pool) -> None:
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 3)
+    one, two = sharing_disks(pool, 3)
     put(pool, one, 0, "A")
     put(pool, two, 1, "B")
     assert get(pool, one, 0, 3) == ["A", "b", "c"]
@@ -80,8 +91,7 @@ def test_writing_on_either_side_is_not_seen_on_the_other(pool: Pool) -> None:
 
 
 def test_pieces_of_blocks_and_holes_are_not_seen_either(pool: Pool) -> None:
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 3)
+    one, two = sharing_disks(pool, 3)
     pool.write(one, 5, b"12345")
     pool.punch(two, B, B)
     pool.write(two, 2 * B, bytes(B))
@@ -91,8 +101,7 @@ def test_pieces_of_blocks_and_holes_are_not_seen_either(pool: Pool) -> None:
 
 
 def test_a_block_is_free_when_the_last_owner_lets_go_of_it(pool: Pool) -> None:
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 3)
+    one, two = sharing_disks(pool, 3)
     share(pool, two, 0, two, 3, 3)
     pool.delete_disk(one)
     assert blocks_held(pool) == 3
@@ -105,8 +114,7 @@ def test_a_block_is_free_when_the_last_owner_lets_go_of_it(pool: Pool) -> None:
 
 
 def test_the_last_owner_writes_in_place_again(pool: Pool) -> None:
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 3)
+    one, two = sharing_disks(pool, 3)
     pool.commit()
     pool.punch(one, 0, SIZE)
     pool.commit()
@@ -264,8 +272,7 @@ def test_a_range_does_not_overlap_itself(pool: Pool) -> None:
 
 def test_a_block_is_shared_only_so_often(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares_module, "FURTHER_MAX", 2)
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 1)
+    one, two = sharing_disks(pool, 1)
     share(pool, one, 0, two, 1, 1)
     with pytest.raises(RowfsError) as caught:
         share(pool, one, 0, two, 2, 1)
@@ -276,8 +283,9 @@ def test_a_block_is_shared_only_so_often(pool: Pool, monkeypatch: pytest.MonkeyP
 def test_a_pool_that_is_read_only_shares_nothing(home: Home) -> None:
     two_disks(home.open())
     pool = home.reopen(read_only=True)
+    one, two = both(pool)
     with pytest.raises(ReadOnlyError):
-        share(pool, pool.catalog.disk("one"), 0, pool.catalog.disk("two"), 0, 1)
+        share(pool, one, 0, two, 0, 1)
 
 
 # In slices
@@ -317,8 +325,7 @@ def test_a_disk_that_is_rolled_back_in_between_ends_it(pool: Pool, which: str) -
 
 def lets_go(pool: Pool) -> tuple[Disk, Disk]:
     """`one` and `two` share block 0 durably; then `one` lets go of it, not durably, and the cache is lost."""
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 1)
+    one, two = sharing_disks(pool, 1)
     pool.commit()
     put(pool, one, 0, "later")
     cache_is_lost(pool, two)
@@ -345,8 +352,7 @@ def test_nor_while_it_becomes_durable(home: Home) -> None:
 
 def test_nor_when_a_commit_that_began_before_is_done(home: Home) -> None:
     pool = home.open()
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 1)
+    one, two = sharing_disks(pool, 1)
     batch = pool.commits.freeze()
     put(pool, one, 0, "later")
     pool.commits.write(batch)
@@ -354,8 +360,9 @@ def test_nor_when_a_commit_that_began_before_is_done(home: Home) -> None:
     cache_is_lost(pool, two)
     put(pool, two, 0, "mine")
     pool = home.crash()
-    assert get(pool, pool.catalog.disk("one")) == ["a"]
-    assert get(pool, pool.catalog.disk("two")) == ["a"]
+    one, two = both(pool)
+    assert get(pool, one) == ["a"]
+    assert get(pool, two) == ["a"]
 
 
 def test_control_with_the_counts_in_memory_alone_the_other_is_changed(
@@ -376,7 +383,7 @@ def test_what_was_shared_and_not_committed_was_not_shared(home: Home) -> None:
     share(pool, one, 0, two, 0, 3)
     put(pool, one, 0, "x")
     pool = home.crash()
-    one, two = pool.catalog.disk("one"), pool.catalog.disk("two")
+    one, two = both(pool)
     assert get(pool, one, 0, 3) == ["a", "b", "c"]
     assert get(pool, two, 0, 3) == ["", "", ""]
     assert blocks_held(pool) == 3
@@ -506,8 +513,9 @@ def test_what_was_shared_or_let_go_of_is_never_in_the_journal(home: Home) -> Non
     put(pool, one, 5, "v")
     assert journaled(pool)
     pool = home.crash()
-    assert get(pool, pool.catalog.disk("one"), 0, 6) == ["z", "b", "c", "", "", "v"]
-    assert get(pool, pool.catalog.disk("two"), 0, 7) == ["a", "b", "c", "", "", "x", "y"]
+    one, two = both(pool)
+    assert get(pool, one, 0, 6) == ["z", "b", "c", "", "", "v"]
+    assert get(pool, two, 0, 7) == ["a", "b", "c", "", "", "x", "y"]
     assert blocks_held(pool) == 7
 
 
@@ -530,10 +538,12 @@ def test_a_pool_that_was_made_before_has_no_shares_and_gets_them(home: Home) -> 
     pool = home.open(read_only=True)
     assert get(pool, pool.catalog.disk("one")) == ["a"]
     pool = home.reopen()
-    share(pool, pool.catalog.disk("one"), 0, pool.catalog.disk("two"), 0, 3)
+    one, two = both(pool)
+    share(pool, one, 0, two, 0, 3)
     pool = home.reopen()
-    put(pool, pool.catalog.disk("one"), 0, "x")
-    assert get(pool, pool.catalog.disk("two"), 0, 3) == ["a", "b", "c"]
+    one, two = both(pool)
+    put(pool, one, 0, "x")
+    assert get(pool, two, 0, 3) == ["a", "b", "c"]
 
 
 def test_to_open_a_pool_that_was_made_before_does_not_void_its_journal(home: Home) -> None:
@@ -549,9 +559,7 @@ def test_to_open_a_pool_that_was_made_before_does_not_void_its_journal(home: Hom
 def test_shares_that_cannot_be_read_change_nothing_more(
     home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = home.open()
-    one, two = two_disks(pool)
-    share(pool, one, 0, two, 0, 3)
+    sharing_disks(home.open(), 3)
     home.close()
     damage.flip(home.path, SHARES, REGION_KEY.pack(0))
     with caplog.at_level(logging.CRITICAL):
@@ -563,8 +571,9 @@ def test_shares_that_cannot_be_read_change_nothing_more(
     home.abandon()
     assert check_pool(str(home.path), repair=True)[1]
     pool = home.open()
-    put(pool, pool.catalog.disk("one"), 0, "x")
-    assert get(pool, pool.catalog.disk("two"), 0, 3) == ["a", "b", "c"]
+    one, two = both(pool)
+    put(pool, one, 0, "x")
+    assert get(pool, two, 0, 3) == ["a", "b", "c"]
 
 
 def test_a_key_that_is_none_keeps_the_pool_from_being_opened(home: Home) -> None:
