@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from errno import EAGAIN, EINTR, ENOSPC, EOPNOTSUPP
 
@@ -19,6 +20,7 @@ from rowfs.base.format import pack_label, unpack_label
 from rowfs.base.ranges import Span
 from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, BlockAddress
 
+OFFSET_MAX = 1 << 63  # of off_t
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
 # ext4 and XFS cache as one folio what one call writes, and ext4 looks at all blocks of it at each small write later:
 # with 1 MiB that is as much work as everything else together.
@@ -139,6 +141,17 @@ class DataFile:
     def size_bytes(self) -> int:
         """Where the data file ends."""
         return os.fstat(self._fd).st_size
+
+    def blocks_max(self) -> int:
+        """How many blocks the host file system lets the file have; one less than 16 TiB on ext4."""
+        return bisect_left(range(1, OFFSET_MAX >> BLOCK_BITS), True, key=self._is_too_long)
+
+    def _is_too_long(self, blocks: int) -> bool:
+        try:
+            os.lseek(self._fd, blocks << BLOCK_BITS, os.SEEK_SET)  # nobody reads or writes where that leads to
+        except OSError:
+            return True
+        return False
 
     def used_bytes(self) -> int:
         """What the data file takes on the host file system."""

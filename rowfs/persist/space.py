@@ -69,16 +69,19 @@ class Space:
         host_free_bytes: Callable[[], int],
         shares: Shares,
         host_keeps: Callable[[], bool] = lambda: False,
+        host_blocks_max: int = CHUNK_MAX * CHUNK_BLOCKS,
     ) -> None:
         """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none).
 
-        `host_keeps` says whether the host cannot have back what is freed.
+        `host_keeps` says whether the host cannot have back what is freed, `host_blocks_max` how long the data file can
+        become there.
         """
         self._load = load
         self._host_free_bytes = host_free_bytes
         self._host_keeps = host_keeps
         self.shares = shares
         self.capacity_blocks = capacity_blocks
+        self._length_max = host_blocks_max // CHUNK_BLOCKS * CHUNK_BLOCKS
         self.run_blocks_min = RUN_BLOCKS_MIN
         self.allocated_blocks = sum(used.values())
         self._available = array("q", [CHUNK_BLOCKS]) * (max(used, default=-1) + 1)
@@ -193,6 +196,8 @@ class Space:
     def _may_grow(self, left: bool) -> bool:
         """Whether the data file may, where there are free runs `left`, too short ones probably."""
         length = len(self._available) * CHUNK_BLOCKS
+        if length >= self._length_max:
+            return False
         if self.capacity_blocks is not None and length >= self.capacity_blocks * (2 if left else 1):
             return False
         return not left or (not self._host_keeps() and length < 2 * self.allocated_blocks + SLACK_BLOCKS)
@@ -303,10 +308,9 @@ class Space:
 
     def free_blocks(self) -> int:
         """How many blocks a writer could still get."""
-        host = max(0, self._host_free_bytes() - HOST_RESERVE_BYTES) // BLOCK_BYTES
-        if self.capacity_blocks is None:
-            return host
-        return max(0, min(host, self.capacity_blocks - self.allocated_blocks))
+        host = (self._host_free_bytes() - HOST_RESERVE_BYTES) // BLOCK_BYTES
+        limit = self._length_max if self.capacity_blocks is None else min(self._length_max, self.capacity_blocks)
+        return max(0, min(host, limit - self.allocated_blocks))
 
 
 def used_counts(items: Iterator[tuple[bytes, bytes | memoryview]]) -> dict[int, int]:

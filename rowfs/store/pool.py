@@ -159,6 +159,7 @@ class Pool:
             self.data.host_free_bytes,
             shares,
             lambda: self.data.keeps_freed,
+            self.data.blocks_max(),
         )
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)

@@ -149,6 +149,10 @@ class FakeData:
         """As DataFile.host_free_bytes."""
         return 1 << 40
 
+    def blocks_max(self) -> int:
+        """As DataFile.blocks_max."""
+        return 1 << 32
+
 
 def _change(blocks: dict[int, bytes], block: int, data: bytes | None) -> None:
     if data is None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rowfs.base.errors import NoSpaceError, UsageError
+from rowfs.base.bitmap import CHUNK_BLOCKS
+from rowfs.base.errors import NoSpaceError, StorageError, UsageError
+from rowfs.base.units import BlockAddress
 from rowfs.persist import space as space_module
+from rowfs.persist.datafile import DataFile
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool, init_pool
 from tests.store.helpers import SIZE, B, Home, findings, get, put
@@ -41,6 +44,26 @@ def test_every_block_of_the_capacity_can_be_used(pool: Pool) -> None:
     assert pool.space.free_blocks() == ROOM
     assert len(fill_up(pool, pool.create_disk("d", SIZE))) == ROOM
     assert pool.space.free_blocks() == 0
+
+
+def test_the_data_file_can_become_as_long_as_the_host_says(pool: Pool) -> None:
+    last = pool.data.blocks_max() - 1
+    pool.data.write(BlockAddress(last), b"x" * B)
+    with pytest.raises(StorageError):
+        pool.data.write(BlockAddress(last + 1), b"x" * B)
+
+
+def test_a_pool_is_full_when_the_host_lets_the_data_file_become_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataFile, "blocks_max", lambda _: CHUNK_BLOCKS)
+    home = Home(tmp_path / "short")
+    pool = home.open()
+    disk = pool.create_disk("d", 2 * CHUNK_BLOCKS * B)
+    pool.write(disk, 0, b"x" * (CHUNK_BLOCKS - 1) * B)
+    with pytest.raises(NoSpaceError):
+        put(pool, disk, CHUNK_BLOCKS, "more")
+    home.finish()
 
 
 def test_a_failed_write_leaves_the_disk_as_it_was(pool: Pool) -> None:

@@ -26,12 +26,18 @@ class Stored(dict[int, bytearray]):
         return bytearray(self[chunk]) if chunk in self else None
 
     def space(
-        self, capacity_blocks: int | None = None, host_free_bytes: int = PLENTY, host_keeps: bool = True
+        self,
+        capacity_blocks: int | None = None,
+        host_free_bytes: int = PLENTY,
+        host_keeps: bool = True,
+        host_blocks_max: int = 1 << 32,
     ) -> Space:
         """With `host_keeps` the data file does not grow as long as anything is free."""
         used = {chunk: int.from_bytes(bits, "little").bit_count() for chunk, bits in self.items()}
         shares = Shares(lambda region: None, ())
-        return Space(self.load, used, capacity_blocks, lambda: host_free_bytes, shares, lambda: host_keeps)
+        return Space(
+            self.load, used, capacity_blocks, lambda: host_free_bytes, shares, lambda: host_keeps, host_blocks_max
+        )
 
     def commit(self, space: Space) -> None:
         """A whole commit: durable, and its freed blocks recycled."""
@@ -153,6 +159,19 @@ def test_one_claim_scans_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_crumbs_are_used_when_the_file_cannot_grow() -> None:
     space = Stored({0: full_but((100, 5), (200, 5))}).space(capacity_blocks=CHUNK_BLOCKS)
     assert take(space, 10) == [*range(100, 105), *range(200, 205)]
+
+
+@pytest.mark.parametrize("capacity_blocks", [None, 5 * CHUNK_BLOCKS])
+def test_crumbs_are_used_when_the_host_lets_the_file_become_no_longer(capacity_blocks: int | None) -> None:
+    space = Stored({0: full_but((100, 5), (200, 5))}).space(
+        capacity_blocks, host_keeps=False, host_blocks_max=3 * CHUNK_BLOCKS - 1
+    )
+    assert space.free_blocks() == CHUNK_BLOCKS + 10
+    assert take(space, CHUNK_BLOCKS) == list(range(CHUNK_BLOCKS, 2 * CHUNK_BLOCKS))
+    assert take(space, 10) == [*range(100, 105), *range(200, 205)]
+    with pytest.raises(NoSpaceError):
+        space.allocate(Claim(), 1)
+    assert space.free_blocks() == 0
 
 
 def test_a_freed_block_is_not_handed_out_before_it_is_recycled() -> None:
