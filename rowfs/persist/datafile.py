@@ -40,11 +40,12 @@ class DataFile:
             self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise PoolError(f"cannot open {path}: {error.strerror}") from None
-        self.keeps_freed = False  # the host cannot take blocks back, as it turned out
+        self.keeps_freed = False  # the host cannot take blocks back
         self._nowait_flag = os.RWF_NOWAIT
         self._fdatasync: Callable[[int], None] = os.fdatasync
         try:
             self.uuid = unpack_label(os.pread(self._fd, BLOCK_BYTES, 0))
+            self._punch(-(-self.size_bytes() // BLOCK_BYTES), 1)  # where nothing is: it only shows whether that works
         except BaseException:
             os.close(self._fd)
             raise
@@ -132,11 +133,15 @@ class DataFile:
 
     def punch(self, first: BlockAddress, blocks: int) -> None:
         """Give blocks back to the host file system; they read as zeros. A host that cannot is left alone."""
+        code = self._punch(first, blocks)
+        if code not in (0, EOPNOTSUPP):
+            raise StorageError(f"cannot punch a hole into {self.path}: {os.strerror(code)}", code)
+
+    def _punch(self, first: int, blocks: int) -> int:
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         code = _fallocate(self._fd, mode, first << BLOCK_BITS, blocks << BLOCK_BITS)
         self.keeps_freed |= code == EOPNOTSUPP
-        if code not in (0, EOPNOTSUPP):
-            raise StorageError(f"cannot punch a hole into {self.path}: {os.strerror(code)}", code)
+        return code
 
     def size_bytes(self) -> int:
         """Where the data file ends."""

@@ -11,11 +11,12 @@ import pytest
 from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import NoSpaceError, StorageError, UsageError
 from rowfs.base.units import BlockAddress
+from rowfs.persist import datafile as datafile_module
 from rowfs.persist import space as space_module
 from rowfs.persist.datafile import DataFile
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool, init_pool
-from tests.store.helpers import SIZE, B, Home, findings, get, put
+from tests.store.helpers import SIZE, B, Home, address, findings, get, put
 
 CAPACITY = 1 << 20
 ROOM = CAPACITY // B - 1  # blocks, beside the label
@@ -64,6 +65,22 @@ def test_a_pool_is_full_when_the_host_lets_the_data_file_become_no_longer(
     with pytest.raises(NoSpaceError):
         put(pool, disk, CHUNK_BLOCKS, "more")
     home.finish()
+
+
+def test_on_a_host_that_keeps_what_is_freed_the_data_file_does_not_grow_before_crumbs_are_used(
+    home: Home, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datafile_module, "_fallocate", lambda *_: errno.EOPNOTSUPP)
+    disk = pool.create_disk("d", 2 * CHUNK_BLOCKS * B)
+    pool.space.capacity_blocks = CHUNK_BLOCKS
+    pool.write(disk, 0, b"x" * (CHUNK_BLOCKS - 1) * B)
+    pool.punch(disk, 77 * B, B)
+    pool.reclaim()
+    pool = home.reopen()  # where nothing is freed yet
+    pool.space.capacity_blocks, pool.space.run_blocks_min = 2 * CHUNK_BLOCKS, space_module.RUN_BLOCKS_MIN
+    disk = pool.catalog.disk("d")
+    put(pool, disk, CHUNK_BLOCKS, "more")
+    assert address(pool, disk, CHUNK_BLOCKS) == 78
 
 
 def test_a_failed_write_leaves_the_disk_as_it_was(pool: Pool) -> None:
