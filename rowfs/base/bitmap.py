@@ -86,12 +86,18 @@ def used_runs(bits: bytearray) -> np.ndarray:
     return np.flatnonzero(edges).reshape(-1, 2)
 
 
-def free_runs(bits: bytearray) -> list[tuple[int, int]]:
-    """The free runs as (first, count), ascending."""
-    flags = unpack(bits)
-    edges = np.diff(flags, prepend=True, append=True)
-    bounds = np.flatnonzero(edges).reshape(-1, 2)
-    return [(first, end - first) for first, end in bounds.tolist()]
+def free_runs(bits: bytearray, blocks_min: int = 1) -> list[tuple[int, int]]:
+    """The free runs of so many blocks or more as (first, count), ascending."""
+    edges = np.diff(unpack(bits), prepend=True, append=True)
+    firsts, ends = np.flatnonzero(edges).reshape(-1, 2).T
+    counts = ends - firsts
+    wanted = counts >= blocks_min  # of 10,000 runs mostly none: to make tuples of them all takes 5 ms
+    return list(zip(firsts[wanted].tolist(), counts[wanted].tolist(), strict=True))
+
+
+def free_blocks(bits: bytearray) -> int:
+    """How many blocks are free."""
+    return CHUNK_BLOCKS - int.from_bytes(bits, "little").bit_count()
 
 
 def encode(key: bytes, bits: bytearray) -> bytes | None:

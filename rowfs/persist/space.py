@@ -210,10 +210,9 @@ class Space:
             bits = bytearray(bits)
             for claim in claims:
                 bitmap.set_range(bits, claim.next - start, claim.end - claim.next)
-        runs = bitmap.free_runs(bits)
-        assert sum(count for _, count in runs) == self._available[chunk], "free blocks are miscounted"
+        assert bitmap.free_blocks(bits) == self._available[chunk], "free blocks are miscounted"
         self._scanned = chunk
-        self._free_runs = deque(run for run in runs if run[1] >= run_min)
+        self._free_runs = deque(bitmap.free_runs(bits, run_min))
         self._scattered[chunk] = not self._free_runs
 
     def _chunk(self, chunk: int) -> bytearray:

@@ -150,3 +150,5 @@ def test_used_and_free_runs_make_up_the_chunk(parts: list[tuple[int, int]]) -> N
         at += count
     assert at == CHUNK_BLOCKS
     assert bits_of(used) == bits
+    assert bitmap.free_blocks(bits) == sum(count for _, count in free)
+    assert bitmap.free_runs(bits, 7) == [run for run in free if run[1] >= 7]
