@@ -194,6 +194,7 @@ class Methods:
         name, size, force = parameters(params, {"disk": "name", "size_bytes": "size"}, {"force": "flag"})
         disk = self._catalog.disk(name)
         if check_disk_size(size) < disk.size_bytes and not force:
+            self._pool.check_writable()
             await self._service.check_unused(disk, "shrink it")
         await self._service.truncate(disk, size)
         await self._service.committer.commit()
