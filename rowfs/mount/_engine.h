@@ -24,7 +24,7 @@ extern struct engine {
     name(addresses) name(begin_read) name(begin_record) name(claim) name(damage) name(dirty_pages) name(end)           \
     name(epoch) name(failed) name(floor) name(head) name(map_changed) name(next) name(own) name(owned) name(pages)     \
     name(point) name(read_only) name(running) name(size_bytes) name(soft_pages) name(state) name(sync) name(syncing)   \
-    name(target) name(unsynced) name(used) name(watched)
+    name(target) name(unsynced) name(used)
 #define NAME(text) PyObject *text;
 extern struct names {
     NAMES(NAME)

@@ -144,7 +144,7 @@ static bool write_blocks(PyObject *disk, PyObject *head, PyObject *page, uint64_
     }
     if (owned == blocks)
         written = overwrite(&view, slot, blocks, data);
-    else if (free == blocks && is(page, names.state, engine.dirty) && is(head, names.watched, Py_False))
+    else if (free == blocks && is(page, names.state, engine.dirty))
         written = place(disk, head, page, &view, slot, blocks, data);
     look_away(&view); /* before Python changes the page */
     return written || (owned == 0 && redirect(disk, head, block, blocks, data));

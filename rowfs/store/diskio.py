@@ -8,7 +8,7 @@ each has one owner more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from errno import EFBIG, EINVAL, EOPNOTSUPP
 from itertools import groupby
 
@@ -241,23 +241,20 @@ class DiskIO:
             page.owned[slot : slot + blocks] = OWNED_ALL[:blocks]
         disk.mapped_blocks += holes
         head.written_blocks += blocks - given_up
-        self._note(disk, head, page, holes + given_up < blocks)
+        self._note(disk, head, (page,), holes + given_up < blocks)
 
     def placed(
         self, disk: Disk, head: Branch, pages: list[Page], address: BlockAddress, blocks: int, holes: int
     ) -> None:
         """What mount/_writes.c redirected itself: so many blocks, from `address` on, where the head's claim goes on.
 
-        `pages` hold them, where they owned nothing, `holes` of them in place of holes. Nobody watches the head.
+        `pages` hold them, where they owned nothing, `holes` of them in place of holes.
         """
         taken = self.space.allocate(head.claim, blocks)
         assert taken == (address, blocks), "blocks were placed beyond a claim"
-        assert not head.watched, "somebody has to look at what the head let go of"
         disk.mapped_blocks += holes
         head.written_blocks += blocks
-        head.changes += 1
-        self._count(disk, head)
-        self.unjournaled.update(pages)
+        self._note(disk, head, pages, holes < blocks)
 
     def _give_up(self, page: Page, slot: int, blocks: int) -> int:
         owned = page.owned[slot : slot + blocks]
@@ -291,14 +288,14 @@ class DiskIO:
         gained, given_up = int(np.count_nonzero(mapped)), int(np.count_nonzero(mine))
         disk.mapped_blocks += gained - lost
         head.written_blocks += gained - given_up
-        self._note(disk, head, page, given_up < lost)
+        self._note(disk, head, (page,), given_up < lost)
 
-    def _note(self, disk: Disk, head: Branch, page: Page, let_go: bool) -> None:
+    def _note(self, disk: Disk, head: Branch, pages: Iterable[Page], let_go: bool) -> None:
         head.changes += 1
         self._count(disk, head)
-        self.unjournaled.add(page)
+        self.unjournaled.update(pages)
         if let_go and head.watched:
-            self.revisits.add((head.id, page.index, page.epoch))
+            self.revisits.update((head.id, page.index, page.epoch) for page in pages)
 
     def _count(self, *counted: Disk | Branch) -> None:
         self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
