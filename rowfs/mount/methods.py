@@ -194,8 +194,7 @@ class Methods:
         name, size, force = parameters(params, {"disk": "name", "size_bytes": "size"}, {"force": "flag"})
         disk = self._catalog.disk(name)
         if check_disk_size(size) < disk.size_bytes and not force:
-            self._pool.check_writable()
-            await self._service.check_unused(disk, "shrink it")
+            await self._service.check_detached(disk, "shrink")
         await self._service.truncate(disk, size)
         await self._service.committer.commit()
         return (await self._shown(disk))[0]
@@ -283,7 +282,7 @@ class Methods:
             raise NotFoundError(f"the disk {name} is deleted already, only its snapshots are left")
         self._pool.check_writable()
         if with_disk and not dry_run and not force:
-            await self._service.check_detached(owner)
+            await self._service.check_detached(owner, "delete")
         freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
         if not dry_run:
             self._delete_now(owner, snapshots, with_disk)

@@ -255,7 +255,7 @@ class Service:
         """
         self.pool.check_rollback(disk, snapshot)
         if not force:
-            await self.check_unused(disk, "roll back")
+            await self._check_unused(disk)
         if disk.handles:
             await self.cache.flush(disk)
         old_size_bytes = disk.size_bytes
@@ -266,28 +266,24 @@ class Service:
         await self.committer.commit()
         return kept
 
-    async def check_unused(self, disk: Disk, what: str) -> None:
-        """Before something that whoever has the disk open would not expect. Raises BusyError naming them."""
+    async def _check_unused(self, disk: Disk) -> None:
         holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name) if disk.handles else ""
-        with trio.move_on_after(0 if holders else CLOSING_S):
+        with trio.move_on_after(0 if holders else CLOSING_S):  # nobody has it open: it was closed a moment ago
             while disk.handles:
                 await trio.sleep(0.01)
         if disk.handles:
             raise BusyError(
                 f"the disk {disk.name} is in use{' by ' + holders if holders else ''}: "
-                f"unmount and detach it, or {what} with --force"
+                f"unmount and detach it, or roll back with --force"
             )
 
-    async def check_detached(self, disk: Disk) -> None:
-        """Before a disk is deleted, which only its name would show: whoever has the file open keeps it as it is.
-
-        Raises BusyError when a disk is attached.
-        """
+    async def check_detached(self, disk: Disk, verb: str) -> None:
+        """Raises BusyError when a disk is attached: whoever works on it would go on with what is not there any more."""
         held_by = await trio.to_thread.run_sync(devices, self.mountpoint, disk.name) if disk.handles else []
         if held_by:
             raise BusyError(
                 f"the disk {disk.name} is attached as {', '.join(held_by)}: "
-                f"unmount and detach it, or delete it with --force"
+                f"unmount and detach it, or {verb} it with --force"
             )
 
     # Handles
