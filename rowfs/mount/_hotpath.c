@@ -88,19 +88,19 @@ static bool try_read(int fuse_fd, const struct fuse_in_header *header, const str
 
 /* Have the job append to the journal what was changed beside data. */
 static bool add_record(struct job *job) {
-    PyObject *placed = PyObject_CallMethodNoArgs(engine.committer, names.begin_record);
+    PyObject *begun = PyObject_CallMethodNoArgs(engine.committer, names.begin_record);
     long long position;
     char *data;
     Py_ssize_t size;
 
-    if (placed != NULL && placed != Py_None &&
-        PyArg_ParseTuple(placed, "iLS", &job->journal_fd, &position, &job->record) &&
+    if (begun != NULL && begun != Py_None &&
+        PyArg_ParseTuple(begun, "iLS", &job->journal_fd, &position, &job->record) &&
         PyBytes_AsStringAndSize(Py_NewRef(job->record), &data, &size) == 0) {
         job->position = position;
         job->data = data;
         job->size = size;
     }
-    Py_XDECREF(placed);
+    Py_XDECREF(begun);
     return job->record != NULL;
 }
 

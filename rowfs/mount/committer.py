@@ -303,6 +303,7 @@ class Committer:
     def _punch_pause(self) -> Callable[[], None]:
         """What a worker that punches calls often: it lets writers of the data file in between."""
         began, seen = time.monotonic(), self._requests()
+        busy_pause_s = self._busy_pause_s()  # now: a worker may not look at what is left to reclaim
 
         def pause() -> None:
             nonlocal began, seen
@@ -310,7 +311,7 @@ class Committer:
                 return
             count = self._requests()
             if count != seen:
-                time.sleep(self._busy_pause_s())
+                time.sleep(busy_pause_s)
             began, seen = time.monotonic(), count
 
         return pause

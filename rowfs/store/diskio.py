@@ -261,7 +261,7 @@ class DiskIO:
         if INHERITED not in owned and SHARED not in owned:
             return 0
         mine = np.frombuffer(owned, np.uint8) != 0
-        self.space.free(np.frombuffer(page.addresses, np.int64)[slot : slot + blocks][mine])
+        self.space.free(page.places()[slot : slot + blocks][mine])
         return int(np.count_nonzero(mine))
 
     def _unmap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int) -> None:
@@ -271,13 +271,13 @@ class DiskIO:
         """Have slots hold other blocks, which the head owns beside others from now on, or holes."""
         end = slot + len(wanted)
         page = self.versions.page(head, index)
-        changed = np.frombuffer(page.addresses, np.int64)[slot:end] != wanted
+        changed = page.places()[slot:end] != wanted
         if not changed.any():
             return  # a page that reads as holes need not become a version
         page = self.versions.writable(head, index)
         mapped = changed & (wanted != HOLE)
         self.space.shares.add(wanted[mapped])  # first: what is let go of may be among them
-        window = np.frombuffer(page.addresses, np.int64)[slot:end]
+        window = page.places()[slot:end]
         owned = np.frombuffer(page.owned, np.uint8)[slot:end]
         mine = changed & (owned != 0)
         lost = int(np.count_nonzero(changed & (window != HOLE)))

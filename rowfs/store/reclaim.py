@@ -216,7 +216,7 @@ class Reclaimer:
         # A copy of the addresses: pages that child branches inherited may share the array.
         keeper = self._versions.change(branch, keeper)
         keeper.addresses = keeper.addresses[:]
-        np.frombuffer(keeper.addresses, np.int64)[slots] = HOLE
+        keeper.places()[slots] = HOLE
         np.frombuffer(keeper.owned, np.uint8)[slots] = 0
 
     # Branches whose children let go

@@ -243,7 +243,7 @@ class Versions:
         mine = np.flatnonzero(owned == OWNED)
         if len(mine):
             try:
-                shared = self._shares.shared(np.frombuffer(page.addresses, np.int64)[mine])
+                shared = self._shares.shared(page.places()[mine])
             except CorruptionError:  # the pool is read-only with that, and the page can be read all the same
                 return
             owned[mine[shared]] = SHARED
