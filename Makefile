@@ -72,5 +72,5 @@ bench-peers: ## measure rowfs beside qcow2, a plain file, XFS and btrfs, all in 
 clean: ## remove what make made, .venv included; never the pool
 	@if $(MOUNTED); then echo './$(MNT) is mounted: run make umount first' >&2; exit 1; fi
 	@[ ! -d $(MNT) ] || rmdir $(MNT)
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache rowfs/mount/_native*.so
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache rowfs/native/_native*.so
 	@find rowfs tests tools -name __pycache__ -prune -exec rm -rf {} +

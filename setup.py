@@ -1,4 +1,4 @@
-"""The C extension; the rest is in pyproject.toml. Without it rowfs mounts all the same (rowfs/mount/native.py)."""
+"""The C extension; the rest is in pyproject.toml. Without it rowfs mounts all the same (rowfs/native/extension.py)."""
 
 import shlex
 import subprocess
@@ -17,12 +17,12 @@ def fuse_flags(which: str) -> list[str]:
 setup(
     ext_modules=[
         Extension(
-            "rowfs.mount._native",
+            "rowfs.native._native",
             [
-                f"rowfs/mount/{part}.c"
+                f"rowfs/native/{part}.c"
                 for part in ("_native", "_receive", "_hotpath", "_writes", "_engine", "_workers", "_transfer")
             ],
-            depends=["rowfs/mount/_native.h", "rowfs/mount/_engine.h"],
+            depends=["rowfs/native/_native.h", "rowfs/native/_engine.h"],
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread", *fuse_flags("--cflags")],
             extra_link_args=["-pthread", *fuse_flags("--libs")],
             optional=True,

@@ -16,8 +16,12 @@ MAY_IMPORT = {
     "base": {"base"},
     "persist": {"base", "persist"},
     "store": {"base", "persist", "store"},
-    "mount": {"base", "persist", "store", "mount"},
-    "process": {"base", "persist", "store", "mount", "process"},
+    "host": {"base", "host"},
+    "native": {"base", "persist", "store", "native"},
+    "service": {"base", "persist", "store", "host", "native", "service"},
+    "mount": {"base", "store", "native", "service", "mount"},
+    "control": {"base", "store", "host", "native", "service", "control"},
+    "process": {"base", "store", "host", "native", "service", "mount", "control", "process"},
     "cli": {"base", "store", "cli"},
 }
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}
@@ -28,8 +32,8 @@ ONLY_LAZILY = {("cli", "store")}
 # Where in rowfs/ a library or a call may be used: files, or folders with their slash.
 LIBRARIES = {
     "lmdb": ("persist/blockmap.py",),
-    "pyfuse3": ("mount/",),
-    "trio": ("mount/", "process/"),
+    "pyfuse3": ("mount/", "native/"),  # in native/ for its types alone: the extension has to be loaded before it
+    "trio": ("host/", "service/", "mount/", "control/", "process/"),
 }
 FILES = ("persist/datafile.py", "persist/journal.py")
 CALLS = dict.fromkeys(("pwrite", "pwritev", "fdatasync", "fallocate", "posix_fallocate"), FILES) | {
@@ -37,7 +41,7 @@ CALLS = dict.fromkeys(("pwrite", "pwritev", "fdatasync", "fallocate", "posix_fal
     "pread": (*FILES, "persist/mappages.py"),
     "preadv": (*FILES, "persist/mappages.py"),
     # Directories of the pool; on the mount, what the kernel caches; exported files and loop devices are not the pool's.
-    "fsync": (*FILES, "persist/hostfs.py", "mount/", "cli/export.py", "cli/loops.py"),
+    "fsync": (*FILES, "persist/hostfs.py", "service/kernelcache.py", "cli/export.py", "cli/loops.py"),
 }
 
 

@@ -1,13 +1,4 @@
-"""Inodes: which numbers the files of a mount have, what they stand for, and their attributes.
-
-    1           the mountpoint
-    2           .snapshots
-    4 n         a disk's file; n is the id of this life of its name, so a disk made anew has another inode
-    4 n + 1     .snapshots/DISK; n is the disk's id
-    4 n + 2     a snapshot's file; n is its id
-
-Ids are never used twice, so neither are inodes: the kernel caches by them.
-"""
+"""Inodes: what their numbers (`base/inodenumbers.py`) stand for, and their attributes."""
 
 from __future__ import annotations
 
@@ -18,17 +9,15 @@ from typing import NamedTuple
 
 import pyfuse3
 
+from rowfs.base.inodenumbers import ROOT, SNAPSHOTS, chain_inode, disk_inode, snapshot_inode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.store.catalog import Catalog
 from rowfs.store.model import Disk, Snapshot
 
-ROOT = int(pyfuse3.ROOT_INODE)
-SNAPSHOTS = 2
-DISK, CHAIN, SNAPSHOT = 0, 1, 2
 ATTRIBUTES_VALID_S = 1.0
 NAMES_VALID_S = 0.0  # names change through the socket as well, so the kernel asks each time it walks a path
 
-assert ROOT == 1
+assert int(pyfuse3.ROOT_INODE) == ROOT
 
 
 class Chain(NamedTuple):
@@ -52,11 +41,11 @@ def inode_of(node: Node) -> int:
         case Directory():
             return node.inode
         case Chain():
-            return 4 * node.disk + CHAIN
+            return chain_inode(node.disk)
         case Disk():
-            return 4 * node.inode + DISK
+            return disk_inode(node.inode)
         case Snapshot():
-            return 4 * node.id + SNAPSHOT
+            return snapshot_inode(node.id)
 
 
 @dataclass(slots=True)

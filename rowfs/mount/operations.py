@@ -16,12 +16,14 @@ import pyfuse3
 import trio
 from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT
 
+from rowfs.base.inodenumbers import ROOT, SNAPSHOTS
 from rowfs.base.names import NAME_BYTES_MAX, SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES
-from rowfs.mount import attributes, native, polling
+from rowfs.mount import attributes, polling
 from rowfs.mount.answers import answering, fuse_error
-from rowfs.mount.inodes import AS_THEY_ARE, ROOT, SNAPSHOTS, Chain, Directory, Inodes, Node, Shown, inode_of
-from rowfs.mount.service import Service
+from rowfs.mount.inodes import AS_THEY_ARE, Chain, Directory, Inodes, Node, Shown, inode_of
+from rowfs.native import extension
+from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
 
 _SYNC = os.O_SYNC | os.O_DSYNC
@@ -378,7 +380,7 @@ class Operations(pyfuse3.Operations):
 
     def serve_natively(self) -> None:
         """Let the extension answer what it can, on the handles that there are and will be."""
-        native.serve(self._handles, self._set_time, self._pool, self._service.committer)
+        extension.serve(self._handles, self._set_time, self._pool, self._service.committer)
 
     def _set_time(self, inode: int, modified_ns: int) -> pyfuse3.EntryAttributes | None:
         """What `setattr` does when Linux tells the time of a change; None: this is for `setattr`."""
@@ -396,7 +398,7 @@ class Operations(pyfuse3.Operations):
 
     def _start(self, answer: Callable[..., Awaitable[None]], request: int, *args: int) -> None:
         if self._nursery is None:
-            native.module.reply_error(request, ENOSYS)
+            extension.module.reply_error(request, ENOSYS)
         else:
             self._nursery.start_soon(self._answered, answer, request, *args)
 
@@ -404,7 +406,7 @@ class Operations(pyfuse3.Operations):
         try:
             await answer(request, *args)
         except Exception as error:
-            native.module.reply_error(request, fuse_error(error, answer.__name__.lstrip("_")).errno)
+            extension.module.reply_error(request, fuse_error(error, answer.__name__.lstrip("_")).errno)
 
     def fallocate(self, request: int, fh: int, mode: int, offset: int, length: int) -> None:
         """Punch holes, zero ranges, or check that there is space."""
@@ -428,17 +430,17 @@ class Operations(pyfuse3.Operations):
         await self._service.fallocate(self._writable(fh), mode, offset, length)
         if self._handles[fh].sync:
             await self._service.committer.commit()
-        native.module.reply_error(request, 0)
+        extension.module.reply_error(request, 0)
 
     async def _lseek(self, request: int, fh: int, offset: int, whence: int) -> None:
         found = await self._service.seek(self._handles[fh].target, offset, whence)
-        native.module.reply_offset(request, found)
+        extension.module.reply_offset(request, found)
 
     async def _copy_file_range(self, request: int, source: int, at: int, target: int, to: int, length: int) -> None:
         copied = await self._service.share(self._handles[source].target, at, self._writable(target), to, length)
         if self._handles[target].sync:
             await self._service.committer.commit()
-        native.module.reply_count(request, copied)
+        extension.module.reply_count(request, copied)
 
     # The whole
 

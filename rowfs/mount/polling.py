@@ -26,7 +26,7 @@ from typing import Any
 import pyfuse3
 import trio
 
-from rowfs.mount import native
+from rowfs.native import extension
 
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL  # the mount is
 REQUESTS_MAX = 16  # in a row, before timers, workers and the socket have their turn
@@ -98,10 +98,10 @@ class _Lowlevel:
     def _register(self, fd: int) -> select.epoll:
         epolls = _epolls()
         waiting = select.epoll()
-        for number in [fd] if native.module is None else [fd, native.module.wake_fd()]:
+        for number in [fd] if extension.module is None else [fd, extension.module.wake_fd()]:
             self._poll.register(number, select.POLLIN)
             waiting.register(number, select.EPOLLIN)
-        if native.module is not None and len(epolls) == 1:
+        if extension.module is not None and len(epolls) == 1:
             trio.lowlevel.add_instrument(_Lingering(fd, epolls[0]))
         return waiting
 
@@ -127,7 +127,7 @@ class _Lingering(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """Trio is about to wait for so many seconds."""
         if timeout > 0:
-            native.module.linger(self._fd, self._epoll, math.ceil(1000 * min(timeout, LINGER_S_MAX)))
+            extension.module.linger(self._fd, self._epoll, math.ceil(1000 * min(timeout, LINGER_S_MAX)))
 
 
 def _epolls() -> list[int]:

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 import pyfuse3
 
 from rowfs.base.errors import RowfsError
-from rowfs.mount import native, polling
+from rowfs.mount import polling
 from rowfs.mount.operations import Operations
+from rowfs.native import extension
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,7 +23,7 @@ TASKS_MAX = 99  # requests that wait for something at the same time; each has a 
 def mount(operations: Operations, mountpoint: str, options: Collection[str]) -> None:
     """Mount. One session per process. Raises RowfsError when libfuse cannot, with what it, or fusermount3, says."""
     polling.install()
-    native.hand_to(operations)
+    extension.hand_to(operations)
     operations.serve_natively()
     try:
         with _stderr_kept() as said:
@@ -72,7 +73,15 @@ def write_back(mountpoint: str) -> None:
         os.close(fd)
 
 
+def invalidate(inode: int) -> None:
+    """Have the kernel forget the pages and attributes of an inode. Blocks.
+
+    Raises OSError, with ENOENT when the kernel does not know the inode.
+    """
+    pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
+
+
 def close(unmount: bool) -> None:
     """End the session; with `unmount`, take down the mount too."""
-    native.stop()  # its workers answer on the session's descriptor
+    extension.stop()  # its workers answer on the session's descriptor
     pyfuse3.close(unmount=unmount)

@@ -45,7 +45,7 @@ class Journal:
             os.close(self._fd)
 
     def fileno(self) -> int:
-        """The descriptor, for who writes records that were placed as `write` does (mount/_workers.c)."""
+        """The descriptor, for who writes records that were placed as `write` does (native/_workers.c)."""
         return self._fd
 
     def begin(self) -> None:

@@ -22,15 +22,16 @@ import trio
 from rowfs.base.errors import BusyError, RowfsError, StorageError, system_error_line
 from rowfs.base.format import LOG_FILE
 from rowfs.base.names import printable
-from rowfs.mount import native, session
-from rowfs.mount.control import Server
-from rowfs.mount.kernelcache import run_apart
-from rowfs.mount.methods import Methods
+from rowfs.control.methods import Methods
+from rowfs.control.server import Server
+from rowfs.host.views import holders_elsewhere, own_views
+from rowfs.mount import session
 from rowfs.mount.operations import Operations
-from rowfs.mount.service import Service
-from rowfs.mount.views import holders_elsewhere, own_views
+from rowfs.native import extension
 from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
 from rowfs.process.options import Options, parse_options
+from rowfs.service.kernelcache import run_apart
+from rowfs.service.service import Service
 from rowfs.store.pool import Pool
 
 log = logging.getLogger("rowfs")
@@ -132,7 +133,7 @@ class Daemon:
         self._pool = pool
         self._mountpoint = mountpoint
         self._options = options
-        self._service = Service(pool, mountpoint)
+        self._service = Service(pool, mountpoint, session.invalidate)
         born_ns = pool.catalog.pool.created_ns
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
         self._server = Server(pool.path, Methods(self._service, self._unmount).table(), pool.release_reserve)
@@ -172,7 +173,7 @@ class Daemon:
 
     async def _say_ready(self, ready_fd: int | None) -> None:
         await trio.to_thread.run_sync(tune, self._mountpoint)
-        native.warn_if_missing()
+        extension.warn_if_missing()
         log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
         if ready_fd is not None:
             os.write(ready_fd, b"ready\n")

@@ -10,8 +10,8 @@ from errno import EBUSY, EPERM
 from urllib.parse import unquote
 
 from rowfs.base.errors import BusyError, NotFoundError, RowfsError, UsageError
-from rowfs.mount.holders import users_below
-from rowfs.mount.views import mounts, own_views
+from rowfs.host.holders import users_below
+from rowfs.host.views import mounts, own_views
 
 MNT_DETACH = 2  # umount(2)
 PR_SET_IO_FLUSHER = 57  # prctl(2)

@@ -211,7 +211,7 @@ class DiskIO:
             self.data.write(address, data[start : start + (count << BLOCK_BITS)])
 
     def redirect(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
-        """Write blocks that the head does not own, none of them zeros, to new places (also for mount/_writes.c).
+        """Write blocks that the head does not own, none of them zeros, to new places (also for native/_writes.c).
 
         Raises as `write`, with what was written until then mapped.
         """
@@ -246,7 +246,7 @@ class DiskIO:
     def placed(
         self, disk: Disk, head: Branch, pages: list[Page], address: BlockAddress, blocks: int, holes: int
     ) -> None:
-        """What mount/_writes.c redirected itself: so many blocks, from `address` on, where the head's claim goes on.
+        """What native/_writes.c redirected itself: so many blocks, from `address` on, where the head's claim goes on.
 
         `pages` hold them, where they owned nothing, `holes` of them in place of holes.
         """

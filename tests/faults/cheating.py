@@ -11,9 +11,9 @@ import lmdb
 import trio
 
 from rowfs.base.units import Epoch
-from rowfs.mount.committer import Committer
 from rowfs.persist.datafile import DataFile
 from rowfs.process.daemon import main
+from rowfs.service.committer import Committer
 from rowfs.store.model import Branch
 
 LOST_ONE_IN = 100

@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from rowfs.base.errors import RowfsError, StorageError
-from rowfs.mount.committer import Committer
 from rowfs.persist.datafile import DataFile
+from rowfs.service.committer import Committer
 from rowfs.store.pool import Pool
 from tests.store.helpers import Home, put
 

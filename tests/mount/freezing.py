@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rowfs.mount import freezer
+from rowfs.host import freezer
 from tests.mount.helpers import ROOT, Mounted, run
 
 FROZEN_S = 20.0  # a test that would hang on a frozen file system gives up
@@ -36,7 +36,7 @@ print("stuck", flush=True)
 # A daemon that does not come to an end with what it does while a file system is frozen.
 SLOW = """
 import sys, trio
-from rowfs.mount.kernelcache import KernelCache
+from rowfs.service.kernelcache import KernelCache
 from rowfs.process.daemon import main
 async def flush(self, disk):
     open(self.mountpoint + ".frozen", "w").close()

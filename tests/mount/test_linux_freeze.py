@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rowfs.base.errors import RowfsError
-from rowfs.mount import freezer
+from rowfs.host import freezer
 from tests.mount.freezing import FROZEN_S, freezers, is_frozen, thawed
 from tests.mount.helpers import MIB, Mounted, fails, loop, mounted_device, noise, run, until
 from tests.mount.linux import FILE_SYSTEMS, LOOKING, file_system, make_file_system

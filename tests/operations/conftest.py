@@ -13,7 +13,7 @@ import pyfuse3
 import pytest
 import trio
 
-from rowfs.mount import native
+from rowfs.native import extension
 from tests.operations.helpers import Fs, Listing
 from tests.store.helpers import Home
 
@@ -40,7 +40,7 @@ def fs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     marker = request.node.get_closest_marker("pool")
     options: dict[str, Any] = dict(marker.kwargs) if marker else {}
     made = Fs(Home(tmp_path / "pool", options.pop("capacity_bytes", None)), **options)
-    monkeypatch.setattr(native, "module", made.native)
+    monkeypatch.setattr(extension, "module", made.native)
     yield made
     made.finish()
 

@@ -17,12 +17,12 @@ import pytest
 import trio
 
 from rowfs.base.errors import StorageError
-from rowfs.mount.inodes import ROOT
-from rowfs.mount.methods import Methods
+from rowfs.base.inodenumbers import ROOT
+from rowfs.control.methods import Methods
 from rowfs.mount.operations import Operations
-from rowfs.mount.service import Service
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
+from rowfs.service.service import Service
 from rowfs.store.commit import Appended
 from rowfs.store.model import Disk
 from tests.store.helpers import B, Home, fill
@@ -211,7 +211,7 @@ class Fs:
         self.native = FakeNative()
         self.survivors: list[Fs] = []
         self.pool = home.open(**options)
-        self.service = Service(self.pool, str(home.path.with_name("mnt")))
+        self.service = Service(self.pool, str(home.path.with_name("mnt")), lambda inode: None)
         self.kernel = FakeKernel(self)
         self.service.cache = self.kernel  # type: ignore[assignment]
         self.ops = Operations(self.service, 0, 0, self.pool.catalog.pool.created_ns)

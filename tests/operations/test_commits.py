@@ -14,7 +14,7 @@ import trio
 
 from rowfs.base.errors import CorruptionError, ReadOnlyError, RowfsError
 from rowfs.base.units import MIB
-from rowfs.mount import committer
+from rowfs.service import committer
 from tests.operations.conftest import Log
 from tests.operations.helpers import FailingData, Fs, GatedData, Writes, refused, until, without_journal
 from tests.store.helpers import B, fill, ready

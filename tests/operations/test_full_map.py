@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from rowfs.base.errors import NoSpaceError, RowfsError
-from rowfs.mount import committer
 from rowfs.persist.blockmap import BlockMap, MapNoSpaceError, MapUpdate
+from rowfs.service import committer
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused, until, without_journal
 from tests.store.helpers import B, ready

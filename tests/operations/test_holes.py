@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from rowfs.base.units import DISK_BYTES_MAX, MIB
-from rowfs.mount import service
+from rowfs.service import service
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B, fill, put

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import pytest
 
-from rowfs.mount import _native  # type: ignore[attr-defined]
 from rowfs.mount.operations import Handle
+from rowfs.native import _native  # type: ignore[attr-defined]
 from rowfs.store.diskio import point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
@@ -558,7 +558,7 @@ def test_other_attributes_are_left_to_python(kernel: Kernel, valid: int) -> None
 FAILING = """
 import os, socket, sys
 from pathlib import Path
-from rowfs.mount import _native
+from rowfs.native import _native
 from tests.operations.test_hotpath import DISK, Kernel, blocks
 from rowfs.store.model import Disk, Snapshot, State
 from tests.store.helpers import Home

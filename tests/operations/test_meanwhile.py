@@ -9,7 +9,7 @@ import trio
 
 from rowfs.base.errors import ExistsError, RowfsError
 from rowfs.base.units import MIB
-from rowfs.mount.service import SLICE_PAGES
+from rowfs.service.service import SLICE_PAGES
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B, fill
 

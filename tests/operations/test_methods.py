@@ -11,7 +11,7 @@ import trio
 
 from rowfs.base.errors import BusyError, RowfsError
 from rowfs.base.units import DISK_BYTES_MAX, MIB
-from rowfs.mount.control import BadParams
+from rowfs.control.server import BadParams
 from tests.operations.helpers import Fs, Writes
 from tests.store.helpers import B
 

@@ -19,7 +19,7 @@ from errno import (
 import pyfuse3
 import pytest
 
-from rowfs.mount.inodes import ROOT, SNAPSHOTS
+from rowfs.base.inodenumbers import ROOT, SNAPSHOTS
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from rowfs.mount import control
-from rowfs.mount.control import Caller, Server
+from rowfs.control import server as control
+from rowfs.control.server import Caller, Server
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, until
 from tests.store.helpers import B

@@ -15,7 +15,7 @@ from rowfs.base import bitmap, format, pagecode, sharecode
 from rowfs.base.format import CHANGE_KEY, CHUNK_KEY, REGION_KEY, Record, pack_label, page_key
 from rowfs.base.units import PAGE_BLOCKS, BranchId, Epoch, PageIndex
 from rowfs.cli.main import COMMANDS
-from rowfs.mount.methods import Methods
+from rowfs.control.methods import Methods
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

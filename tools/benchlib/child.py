@@ -51,8 +51,8 @@ def random_writes(pool: str, writes: int) -> dict[str, Any]:
     """Random 4 KiB writes over all disks, right after a snapshot of each, with the mount's own commits and throttle."""
     import trio
 
-    from rowfs.mount.service import Service
     from rowfs.process.daemon import SWITCH_INTERVAL_S
+    from rowfs.service.service import Service
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     opened = Pool(pool)
@@ -63,7 +63,7 @@ def random_writes(pool: str, writes: int) -> dict[str, Any]:
     before_bytes = resident_bytes("VmRSS")
     numbers = random.Random(SEED)
     places = [(disks[numbers.randrange(len(disks))], numbers.random()) for _ in range(writes)]
-    service = Service(opened, "/")
+    service = Service(opened, "/", lambda inode: None)
 
     async def run() -> float:
         async with trio.open_nursery() as nursery:

@@ -17,8 +17,8 @@ from errno import EBUSY, EIO, ENOTTY, EOPNOTSUPP, EPERM, ESTALE, ETIMEDOUT
 import trio
 
 from rowfs.base.errors import RowfsError, UsageError
-from rowfs.mount import freezer
-from rowfs.mount.holders import FileSystem
+from rowfs.host import freezer
+from rowfs.host.holders import FileSystem
 
 LIMIT_S = 10.0
 LIMIT_MAX_S = 3600.0

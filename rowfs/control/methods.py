@@ -15,13 +15,13 @@ from rowfs.base.errors import CorruptionError, NotFoundError, RowfsError
 from rowfs.base.format import FORMAT_VERSION, TEMPORARY
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
-from rowfs.mount import attributes, native
-from rowfs.mount.attributes import counted, disk_object, snapshot_object
-from rowfs.mount.chains import select
-from rowfs.mount.control import BadParams, Caller, Method
-from rowfs.mount.freeze import LIMIT_S, check_limit
-from rowfs.mount.holders import Attachment, attachments
-from rowfs.mount.service import SLICE_PAGES, Service
+from rowfs.control.chains import select
+from rowfs.control.server import BadParams, Caller, Method
+from rowfs.host.freeze import LIMIT_S, check_limit
+from rowfs.host.holders import Attachment, attachments
+from rowfs.native import extension
+from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
+from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
 
@@ -116,8 +116,8 @@ class Methods:
     async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
         """The pool and its mount."""
         parameters(params, {}, {})
-        figures = attributes.pool_figures(self._service)
-        hot = dict(zip(("reads", "writes", "syncs"), native.served(), strict=True))
+        figures = pool_figures(self._service)
+        hot = dict(zip(("reads", "writes", "syncs"), extension.served(), strict=True))
         return {
             "pid": os.getpid(),
             "mountpoint": self._service.mountpoint,

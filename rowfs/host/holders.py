@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rowfs.base.mountinfo import MountLine, is_below, place_in
-from rowfs.mount.views import mounts, process_shown, views
+from rowfs.host.views import mounts, process_shown, views
 
 _LOOP = re.compile(r"loop\d+")
 

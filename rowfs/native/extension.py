@@ -22,8 +22,6 @@ from rowfs.store.pool import Pool
 if TYPE_CHECKING:
     import pyfuse3  # only after the extension, see above
 
-    from rowfs.mount.committer import Committer
-
 _ATTRIBUTES = struct.Struct("=QIIQQQqqqIIIIIIIIII")
 
 log = logging.getLogger(__name__)
@@ -48,7 +46,7 @@ def _load() -> ModuleType | None:
     flags = sys.getdlopenflags()
     sys.setdlopenflags(flags | os.RTLD_GLOBAL)  # so that pyfuse3 finds our functions before libfuse's
     try:
-        return importlib.import_module("rowfs.mount._native")
+        return importlib.import_module("rowfs.native._native")
     except ImportError:
         return None
     finally:
@@ -68,7 +66,7 @@ def serve(
     handles: dict[int, Any],
     set_time: Callable[[int, int], pyfuse3.EntryAttributes | None],
     pool: Pool,
-    committer: Committer,
+    committer: object,
 ) -> None:
     """Have the extension answer the commonest requests on these handles itself (what and how: _hotpath.c).
 

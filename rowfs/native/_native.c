@@ -8,7 +8,7 @@
  *   fuse_session_process_buf    adds FUSE_HANDLE_KILLPRIV_V2 to the answer to FUSE_INIT (see patch_init)
  *   fuse_session_receive_buf    reads requests and answers the commonest itself (_receive.c)
  *
- * Contract with Python (mount/native.py):
+ * Contract with Python (native/extension.py):
  *   - Everything here runs on the trio thread with the GIL held, as pyfuse3's own handlers do.
  *   - A handler gets the request as an integer that it must answer exactly once, with reply_error, reply_offset or
  *     reply_count, at any later time on the same thread. It must not raise; if it does, the request is answered EIO.

@@ -12,12 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import ParamSpec
 
-import pyfuse3
 import trio
 
 from rowfs.base.errors import RowfsError
-from rowfs.mount.holders import loop_devices
-from rowfs.mount.inodes import inode_of
+from rowfs.base.inodenumbers import disk_inode
+from rowfs.host.holders import loop_devices
 from rowfs.store.model import Disk
 
 AT_FDCWD, RENAME_NOREPLACE = -100, 1  # renameat2(2)
@@ -67,8 +66,10 @@ def _leave_session() -> None:
 class KernelCache:
     """The kernel's view of one mount."""
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, invalidate: Callable[[int], None]) -> None:
+        """`invalidate` has the kernel forget what it caches of an inode. It may block, and raise OSError."""
         self.mountpoint = mountpoint
+        self._invalidate = invalidate
         self.own_threads: set[int] = set()  # kernel ids of workers whose requests come from here
 
     async def flush(self, disk: Disk) -> None:
@@ -79,7 +80,7 @@ class KernelCache:
         if not disk.handles:
             return
         try:
-            await run_apart(self._flush, disk.name, inode_of(disk))
+            await run_apart(self._flush, disk.name, disk_inode(disk.inode))
         except OSError as error:
             why = f"what was written to {disk.name} cannot all be stored: {error.strerror}"
             raise RowfsError(why, error.errno) from None
@@ -116,11 +117,11 @@ class KernelCache:
 
     async def drop(self, disk: Disk) -> None:
         """Forget the pages and attributes cached of a disk's file."""
-        await trio.to_thread.run_sync(self._drop, inode_of(disk))
+        await trio.to_thread.run_sync(self._drop, disk_inode(disk.inode))
 
     def _drop(self, inode: int) -> None:
         with contextlib.suppress(OSError):  # ENOENT: the kernel does not know the inode, so it caches nothing
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
+            self._invalidate(inode)
 
     @contextlib.contextmanager
     def _as_own(self) -> Iterator[None]:

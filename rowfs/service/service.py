@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
 
 import trio
@@ -16,11 +16,11 @@ import trio
 from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
-from rowfs.mount import native
-from rowfs.mount.committer import Committer
-from rowfs.mount.freeze import Freezes
-from rowfs.mount.holders import devices, file_systems, users
-from rowfs.mount.kernelcache import KernelCache
+from rowfs.host.freeze import Freezes
+from rowfs.host.holders import devices, file_systems, users
+from rowfs.native import extension
+from rowfs.service.committer import Committer
+from rowfs.service.kernelcache import KernelCache
 from rowfs.store.diskio import point_of, readable
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
@@ -34,17 +34,18 @@ CLOSING_S = 0.5  # that Linux may take to tell that nobody has a file open any m
 class Service:
     """A pool on a mountpoint."""
 
-    def __init__(self, pool: Pool, mountpoint: str) -> None:
+    def __init__(self, pool: Pool, mountpoint: str, invalidate: Callable[[int], None]) -> None:
+        """`invalidate` has the kernel forget what it caches of an inode (see KernelCache)."""
         self.pool = pool
         self.mountpoint = mountpoint
         self._requests = 0
         self.committer = Committer(pool, self.requests)
-        self.cache = KernelCache(mountpoint)
+        self.cache = KernelCache(mountpoint, invalidate)
         self.freezes = Freezes()
 
     def requests(self) -> int:
         """How many reads and writes there were."""
-        return self._requests + sum(native.served())
+        return self._requests + sum(extension.served())
 
     # Bytes
 

@@ -1,0 +1,88 @@
+"""Disks, snapshots and the pool as JSON objects (docs/CONTROL.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from rowfs.base.units import BLOCK_BYTES
+from rowfs.host.holders import Attachment
+from rowfs.service.service import SLICE_S, Service
+from rowfs.store.figures import Pausing
+from rowfs.store.model import Disk, Snapshot
+
+
+def rfc3339(time_ns: int) -> str:
+    """A point in time, in UTC with microseconds."""
+    seconds, ns = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns // 1000:06d}Z"
+
+
+def disk_object(
+    disk: Disk, attached: Sequence[Attachment], snapshots: list[dict[str, Any]], trimmed: int | None = None
+) -> dict[str, Any]:
+    """A disk as docs/CONTROL.md has it; of what it `trimmed`, snapshots hold so many bytes."""
+    return {
+        "name": disk.name,
+        "size_bytes": disk.size_bytes if disk.head else 0,
+        "mapped_bytes": disk.mapped_bytes if disk.head else 0,
+        "trimmed_held_bytes": trimmed,
+        "created": rfc3339(disk.created_ns),
+        "modified": rfc3339(disk.modified_ns),
+        "deleted": disk.head is None,
+        "attached": _attached(attached),
+        "open": disk.handles,
+        "snapshots": snapshots,
+    }
+
+
+def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[Attachment] = ()) -> dict[str, Any]:
+    """A snapshot as docs/CONTROL.md has it; `freed` bytes come back if it alone is deleted."""
+    return {
+        "name": snapshot.name,
+        "created": rfc3339(snapshot.created_ns),
+        "size_bytes": snapshot.size_bytes,
+        "referenced_bytes": snapshot.referenced_blocks * BLOCK_BYTES,
+        "written_bytes": snapshot.written_blocks * BLOCK_BYTES,
+        "freed_if_deleted_bytes": freed,
+        "consistency": snapshot.consistency,
+        "kind": snapshot.kind,
+        "description": snapshot.description,
+        "attached": _attached(attached),
+    }
+
+
+def _attached(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
+    return [{"device": item.device, "mounts": item.mounts} for item in attachments]
+
+
+async def counted(pausing: Pausing) -> int:
+    """Run a pausing figure in slices, so that requests go on meanwhile."""
+    end = time.monotonic() + SLICE_S
+    while True:
+        try:
+            next(pausing)
+        except StopIteration as result:
+            return int(result.value)
+        if time.monotonic() >= end:
+            await trio.lowlevel.checkpoint()
+            end = time.monotonic() + SLICE_S
+
+
+def pool_figures(service: Service) -> dict[str, Any]:
+    """What the pool as a whole has."""
+    pool = service.pool
+    used = pool.space.allocated_blocks * BLOCK_BYTES
+    free = pool.space.free_blocks() * BLOCK_BYTES
+    return {
+        "pool": pool.path,
+        "uuid": pool.catalog.pool.uuid,
+        "capacity_bytes": pool.catalog.pool.capacity_bytes or used + free,
+        "used_bytes": used,
+        "free_bytes": free,
+        "read_only": pool.read_only or pool.read_only_reason is not None,
+    }
