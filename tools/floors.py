@@ -14,15 +14,16 @@ from pathlib import Path
 # The floors, by folder of rowfs/, and what each may import from the others.
 MAY_IMPORT = {
     "base": {"base"},
+    "rules": {"base", "rules"},
     "persist": {"base", "persist"},
-    "store": {"base", "persist", "store"},
+    "store": {"base", "rules", "persist", "store"},
     "host": {"base", "host"},
     "native": {"base", "persist", "store", "native"},
-    "service": {"base", "persist", "store", "host", "native", "service"},
-    "mount": {"base", "store", "native", "service", "mount"},
-    "control": {"base", "store", "host", "native", "service", "control"},
-    "process": {"base", "store", "host", "native", "service", "mount", "control", "process"},
-    "cli": {"base", "store", "cli"},
+    "service": {"base", "rules", "persist", "store", "host", "native", "service"},
+    "mount": {"base", "rules", "store", "native", "service", "mount"},
+    "control": {"base", "rules", "store", "host", "native", "service", "control"},
+    "process": {"base", "rules", "store", "host", "native", "service", "mount", "control", "process"},
+    "cli": {"base", "rules", "store", "cli"},
 }
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}
 

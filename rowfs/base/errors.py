@@ -6,7 +6,7 @@ A message is one line that says what, why and what to do. A broken invariant is 
 from __future__ import annotations
 
 import os
-from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EROFS
+from errno import EBUSY, EDQUOT, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EPERM, EROFS
 
 
 class RowfsError(Exception):
@@ -67,6 +67,18 @@ class NoSpaceError(RowfsError):
     """Raised when the pool's capacity or its host file system is used up."""
 
     errno: int = ENOSPC
+
+
+class LimitError(RowfsError):
+    """Raised when a limit that somebody set is reached: the message names it. Not for want of space."""
+
+    errno: int = EDQUOT
+
+
+class LockedError(RowfsError):
+    """Raised when a lock keeps what would have to go or change: the message names the lock."""
+
+    errno: int = EPERM
 
 
 class PoolError(RowfsError):
