@@ -37,8 +37,9 @@ CHANGES = "changes"  # u32 branch, u32 epoch, u16 group -> 64 bytes, bit n: page
 SPACE = "space"  # u32 chunk -> base.bitmap
 PENDING = "pending"  # u8 kind, 3 * u32 -> RemovalRecord (kind 1: removal id, 0, 0), nothing (2: branch, page, epoch)
 SHARES = "shares"  # u32 region -> base.sharecode
-TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, SHARES)
-ADDED_TABLES = (SHARES,)  # where one is missing it is as if it were empty: it came after the first pools
+GROUPS = "groups"  # u64 group id -> GroupRecord
+TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, SHARES, GROUPS)
+ADDED_TABLES = (SHARES, GROUPS)  # where one is missing it is as if it were empty: it came after the first pools
 
 PAGE_KEY = struct.Struct(">III")
 CHANGE_KEY = struct.Struct(">IIH")
@@ -161,7 +162,10 @@ def _check_field(kind: type[Record], name: str, item: object) -> None:
     wanted = _field_types(kind)[name]
     if item is None and wanted.endswith("None"):
         return
-    python_type = str if wanted == "str" else bool if wanted == "bool" else int
+    if wanted.startswith("dict"):
+        _check_items(name, item, int if wanted == "dict[str, int]" else str)
+        return
+    python_type = str if wanted.startswith("str") else bool if wanted == "bool" else int
     if type(item) is not python_type:
         raise ValueError(f"{name} is {item!r:.40}")
     if isinstance(item, int):
@@ -170,6 +174,14 @@ def _check_field(kind: type[Record], name: str, item: object) -> None:
             raise ValueError(f"{name} is {item}")
     elif name == "name":
         check_name(str(item))
+
+
+def _check_items(name: str, items: object, kind: type) -> None:
+    """Raises ValueError unless `items` is an object of texts, or of ids."""
+    if not isinstance(items, dict) or not all(type(item) is kind for item in items.values()):
+        raise ValueError(f"{name} is {items!r:.40}")
+    if kind is int and not all(ID[0] <= item <= ID[1] for item in items.values()):
+        raise ValueError(f"{name} has an id that is none")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -240,3 +252,15 @@ class RemovalRecord(Record):
     id: int
     branch: BranchId
     epoch: Epoch  # EPOCH_MAX: the head
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class GroupRecord(Record):
+    """Snapshots of several disks that are of one point in time."""
+
+    id: int
+    name: str
+    created_ns: int
+    members: dict[str, int]  # the disk's name then -> snapshot id; one that is no snapshot's any more was deleted
+    kind: str = "user"  # or "rollback": what the disks were before the last rollback of a group; or as a snapshot's
+    description: str = ""

@@ -31,6 +31,7 @@ COMMANDS = {
     "snapshot": "snapshots:snapshot",
     "rollback": "snapshots:rollback",
     "clone": "snapshots:clone",
+    "group": "groups:group",
     "diff": "diff:diff",
     "export": "export:export",
     "attach": "attach:attach",

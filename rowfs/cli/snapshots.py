@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rowfs.base.errors import UsageError
-from rowfs.cli.addresses import Address, need_disk, need_snapshot
+from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
 from rowfs.cli.disks import find_target
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, json_option
@@ -21,12 +21,18 @@ _WIDE = re.compile(r"\d{4}")  # numbers of that width would take memory before t
 
 @click.command()
 @click.argument("addresses", type=ADDRESS, metavar="PATH/DISK[@NAME]...", nargs=-1, required=True)
+@click.option("--group", metavar="NAME", help="All of one point in time, as the group NAME: all of them or none.")
 @click.option("--description", metavar="TEXT", help="What it is for; shown by rowfs info.")
 @click.option("--freeze", is_flag=True, help="Freeze the file systems mounted from the disk meanwhile.")
 @click.option("--freeze-timeout", type=float, metavar="SECONDS", help="The longest freeze; 10 seconds without it.")
 @json_option
 def snapshot(
-    addresses: tuple[Address, ...], description: str | None, freeze: bool, freeze_timeout: float | None, as_json: bool
+    addresses: tuple[Address, ...],
+    group: str | None,
+    description: str | None,
+    freeze: bool,
+    freeze_timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Take a snapshot of each disk and print its address.
 
@@ -38,11 +44,15 @@ def snapshot(
     after an unmount, with all that programs had written. They are thawed whatever happens; if they cannot all be frozen
     in time, no snapshot is taken.
 
+    With --group the snapshots are of one point in time, on up to 64 disks: what a program wrote to one of them when a
+    sync of another had returned is only there together with what was synced. See rowfs group.
+
     \b
     Examples:
       rowfs snapshot /mnt/rowfs/vm1
       rowfs snapshot /mnt/rowfs/vm1@before --description "before the upgrade"
       rowfs snapshot --freeze /mnt/rowfs/vm1@clean
+      rowfs snapshot /mnt/rowfs/db /mnt/rowfs/log --group before-upgrade
       rowfs snapshot /mnt/rowfs/vm*
     """
     if freeze_timeout is not None and not freeze:
@@ -53,6 +63,9 @@ def snapshot(
         "freeze": freeze or None,
         "freeze_timeout_s": freeze_timeout,
     }
+    if group is not None:
+        _take_group(group, addresses, wanted, options, as_json)
+        return
     taken = []
     for address, (disk, name) in zip(addresses, wanted, strict=True):
         made = ask(address.mount, "snapshot", disk=disk, snapshot=name, **options)
@@ -61,6 +74,24 @@ def snapshot(
             say(Address("", address.mount, disk, made["name"]).shown())
     if as_json:
         say_json(taken)
+
+
+def _take_group(
+    group: str,
+    addresses: tuple[Address, ...],
+    wanted: list[tuple[str, str | None]],
+    options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    for other in addresses:
+        need_same_mount(addresses[0], other)
+    mount = addresses[0].mount
+    names = [name or group for _, name in wanted]
+    made = ask(mount, "group_snapshot", group=group, disks=[disk for disk, _ in wanted], snapshots=names, **options)
+    if as_json:
+        say_json(made)
+        return
+    say(*(Address("", mount, member["disk"], member["name"]).shown() for member in made["members"]))
 
 
 def _snapshot_wanted(address: Address) -> tuple[str, str | None]:

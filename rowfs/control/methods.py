@@ -16,6 +16,9 @@ from rowfs.base.format import FORMAT_VERSION, TEMPORARY
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.control.chains import select
+from rowfs.control.groups import GroupMethods
+from rowfs.control.params import Params, parameters
+from rowfs.control.reclaimed import reclaimed
 from rowfs.control.server import BadParams, Caller, Method
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
@@ -30,40 +33,6 @@ log = logging.getLogger(__name__)
 PART_ITEMS = 1000  # of a long result, in one notification
 WARN_USED = 0.85
 T = TypeVar("T")
-Params = dict[str, Any]
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "size": (int,),
-    "seconds": (int, float),
-    "flag": (bool,),
-    "names": (list,),
-}
-
-
-def parameters(params: Params, required: dict[str, str], optional: dict[str, str]) -> list[Any]:
-    """The values of `params` in the order of `required` and `optional` (name to kind); None for those left out.
-
-    Raises BadParams for one that is missing, unknown or of another kind.
-    """
-    kinds = required | optional
-    for name in params.keys() - kinds.keys():
-        raise BadParams(f"there is no parameter {name}")
-    for name, kind in kinds.items():
-        value = params.get(name)
-        if value is None and name in required:
-            raise BadParams(f"the parameter {name} is missing")
-        if value is not None and not _fits(value, kind):
-            raise BadParams(f"the parameter {name} has to be a {kind}")
-    return [params.get(name) for name in kinds]
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if kind in ("size", "seconds") and isinstance(value, bool):
-        return False
-    if kind == "names":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, _KINDS[kind])
 
 
 async def _counted(figure: Pausing) -> int | None:
@@ -104,7 +73,7 @@ class Methods:
             "diff": self.diff,
             "extents": self.extents,
             "umount": self.umount,
-        }
+        } | GroupMethods(self._service).table()
 
     def _target(self, disk: str, snapshot: str | None) -> Disk | Snapshot:
         if snapshot is None:
@@ -288,7 +257,7 @@ class Methods:
             self._delete_now(owner, snapshots, with_disk)
             await self._service.committer.commit()
             if wait:
-                await self._reclaimed(caller)
+                await reclaimed(self._service, caller)
         return {"disk": with_disk, "snapshots": [item.name for item in snapshots], "freed_bytes": freed}
 
     def _delete_now(self, owner: Disk, snapshots: list[Snapshot], with_disk: bool) -> None:
@@ -297,17 +266,6 @@ class Methods:
                 self._pool.delete_snapshot(snapshot)
         if with_disk and not owner.deleted:
             self._pool.delete_disk(owner)
-
-    async def _reclaimed(self, caller: Caller) -> None:
-        reclaimer, before = self._pool.reclaimer, self._pool.reclaimer.freed_blocks
-        self._pool.check_writable()
-        while reclaimer.ready or self._pool.space.freed_blocks:
-            while reclaimer.ready:
-                await trio.sleep(0.01)
-                self._pool.check_writable()  # damage ends the reclaimer
-            await self._service.committer.reclaimed()
-            done = (reclaimer.freed_blocks - before) * BLOCK_BYTES
-            await caller.progress(done, None, "bytes", "reclaiming")
 
     # Long results
 

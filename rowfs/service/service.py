@@ -256,18 +256,23 @@ class Service:
         """
         self.pool.check_rollback(disk, snapshot)
         if not force:
-            await self._check_unused(disk)
+            await self.check_unused(disk)
         if disk.handles:
             await self.cache.flush(disk)
         old_size_bytes = disk.size_bytes
         kept = self.pool.rollback(disk, snapshot, discard)
-        await self.cache.drop(disk)
-        if disk.handles or disk.size_bytes != old_size_bytes:  # the kernel keeps to the size that it knows
-            await self.cache.truncate(disk, disk.size_bytes)
+        await self.renewed(disk, old_size_bytes)
         await self.committer.commit()
         return kept
 
-    async def _check_unused(self, disk: Disk) -> None:
+    async def renewed(self, disk: Disk, old_size_bytes: int) -> None:
+        """A disk holds something else, and had another size perhaps: the kernel forgets what it knew of it."""
+        await self.cache.drop(disk)
+        if disk.handles or disk.size_bytes != old_size_bytes:  # the kernel keeps to the size that it knows
+            await self.cache.truncate(disk, disk.size_bytes)
+
+    async def check_unused(self, disk: Disk) -> None:
+        """Raises BusyError naming who uses the disk. Where nobody has it open, nothing is waited for."""
         holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name) if disk.handles else ""
         with trio.move_on_after(0 if holders else CLOSING_S):  # nobody has it open: it was closed a moment ago
             while disk.handles:

@@ -27,6 +27,7 @@ from rowfs.base.journalcode import Entry
 from rowfs.base.names import check_name
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
+from rowfs.store.grouptable import GroupTable
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
 
 Named = Disk | Snapshot | Branch | Removal
@@ -47,6 +48,7 @@ class Catalog:
         self.snapshot_at: dict[tuple[int, int], Snapshot] = {}  # by branch and epoch
         self.removals: dict[int, Removal] = {}
         self.revisits: set[VersionKey] = set()
+        self.groups = GroupTable()
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -72,6 +74,7 @@ class Catalog:
             self.rewatch(branch)
         for key, value in blockmap.items(PENDING):
             self._load_pending(key, value)
+        self.groups.load_all(blockmap, self.pool.next_id, self.snapshots)
 
     def _check_id(self, key: bytes, number: int) -> None:
         """Raises CorruptionError unless this is the key of a record that says that it has this id."""
@@ -290,6 +293,7 @@ class Catalog:
         snapshot.deleted = True
         del owner.chain[snapshot.name]
         del self.snapshots[snapshot.id]
+        self.groups.lose(snapshot.id)
         del self.snapshot_at[snapshot.branch, snapshot.epoch]
         branch.unname(snapshot.epoch)
         self.count_written(branch, snapshot.epoch, snapshot.written_blocks)
@@ -350,7 +354,7 @@ class Catalog:
     @property
     def unsaved(self) -> bool:
         """Whether a commit would change records, and not only times."""
-        return bool(self._changed or self._gone or self._pool_changed)
+        return bool(self._changed or self._gone or self._pool_changed or self.groups.unsaved)
 
     @property
     def unsaved_times(self) -> bool:
@@ -365,6 +369,7 @@ class Catalog:
             update.put(table, key, value)
         if self._pool_changed:
             update.put(META, POOL_KEY, self.pool.pack())
+        self.groups.freeze(update)
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

@@ -9,6 +9,7 @@ from rowfs.base.errors import CorruptionError
 from rowfs.base.format import (
     BRANCHES,
     DISKS,
+    GROUPS,
     ID_KEY,
     META,
     PAGE_KEY,
@@ -19,6 +20,7 @@ from rowfs.base.format import (
     SNAPSHOTS,
     BranchRecord,
     DiskRecord,
+    GroupRecord,
     PoolRecord,
     RemovalRecord,
     SnapshotRecord,
@@ -26,7 +28,7 @@ from rowfs.base.format import (
 from rowfs.persist.blockmap import Reader
 from rowfs.store.findings import Findings
 
-R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord)
+R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord)
 
 
 class NameCheck:
@@ -74,6 +76,15 @@ class NameCheck:
         points = {(snapshot.branch, snapshot.epoch) for snapshot in self.snapshots.values()}
         if min(len(of_disks), len(points)) < len(self.snapshots):
             self._found("two snapshots of a disk have one name, or are of one point")
+        self._check_groups([*self._records(GROUPS, GroupRecord)])
+
+    def _check_groups(self, groups: list[GroupRecord]) -> None:
+        # A member without a record is in order: an older rowfs, which knows no groups, has deleted it.
+        if len({group.name for group in groups}) < len(groups):
+            self._found("two groups have one name")
+        members = [number for group in groups for number in group.members.values()]
+        if len(set(members)) < len(members):
+            self._found("a snapshot is in two groups, or twice in one")
 
     def _records(self, table: str, kind: type[R]) -> Iterator[R]:
         for key, value in self._reader.items(table):

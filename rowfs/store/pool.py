@@ -46,6 +46,7 @@ from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
 from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
+from rowfs.store.groups import Groups
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
@@ -164,6 +165,7 @@ class Pool:
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
+        self.groups = Groups(self)
         self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
@@ -337,6 +339,7 @@ class Pool:
         description: str = "",
         consistency: str = "crash",
         kind: str = "user",
+        created_ns: int | None = None,
     ) -> Snapshot:
         """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError."""
         self.check_snapshot(disk, name)
@@ -351,7 +354,7 @@ class Pool:
             branch=head.id,
             epoch=head.epoch,
             size_bytes=disk.size_bytes,
-            created_ns=time.time_ns(),
+            created_ns=created_ns or time.time_ns(),
             mode=disk.mode & 0o444,
             uid=disk.uid,
             gid=disk.gid,
@@ -378,10 +381,14 @@ class Pool:
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
         """Forget a snapshot's name at once; what it alone held is freed by the reclaimer, after the next commit."""
-        self.check_writable()
+        self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
         self.catalog.drop_snapshot(snapshot)
         self._remove(snapshot.point.branch, snapshot.epoch, snapshot)
+
+    def check_deletable(self, snapshot: Snapshot) -> None:
+        """Raises what `delete_snapshot` would."""
+        self.check_writable()
 
     def rename_snapshot(self, snapshot: Snapshot, name: str) -> None:
         """Give a snapshot another name. Raises UsageError, ExistsError."""
@@ -427,7 +434,7 @@ class Pool:
 
         Raises UsageError when the snapshot is another disk's. Whether the disk is in use is for the caller to know.
         """
-        self.check_rollback(disk, snapshot)
+        self.check_rollback(disk, snapshot, discard)
         head = self.catalog.new_branch(snapshot.point.branch, snapshot.point.epoch)
         kept = None
         if not discard:
@@ -439,9 +446,12 @@ class Pool:
         self._replace_head(disk, head, snapshot.referenced_blocks)
         return kept
 
-    def check_rollback(self, disk: Disk, snapshot: Snapshot) -> None:
+    def check_rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> None:
         """Raises what `rollback` would."""
         self.check_writable()
+        kept_before = disk.chain.get(BEFORE_ROLLBACK)
+        if kept_before is not None and not discard:
+            self.check_deletable(kept_before)
         if disk.deleted or snapshot.deleted:
             raise NotFoundError(f"{disk.name if disk.deleted else snapshot.name} was deleted meanwhile")
         if snapshot.owner is not disk:

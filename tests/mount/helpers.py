@@ -91,7 +91,7 @@ class Mounted:
 
     def json(self, verb: str, *args: str) -> Any:
         """As `cli`, with --json: what it answers."""
-        return json.loads(self.cli(verb, "--json", *args))
+        return json.loads(self.cli(verb, *args, "--json"))
 
     def refuses(self, verb: str, *args: str, code: int = 1) -> str:
         """The line that a verb which fails with `code` says."""
@@ -194,7 +194,7 @@ class Mounted:
 
 def has_extension() -> bool:
     """Whether the daemon has its C extension: without it there is no discard."""
-    return os.environ.get("ROWFS_NATIVE") != "0" and any((ROOT / "rowfs/mount").glob("_native*.so"))
+    return os.environ.get("ROWFS_NATIVE") != "0" and any((ROOT / "rowfs/native").glob("_native*.so"))
 
 
 def is_mounted(path: str | Path) -> bool:

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from array import array
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -120,7 +122,8 @@ def test_each_verb_is_described(verb: str) -> None:
 
 def test_each_method_is_described_and_no_other() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section(text("docs/CONTROL.md"), "Methods"), re.MULTILINE)
-    assert rows == list(Methods.__new__(Methods).table())
+    service: Any = MagicMock()  # whose verbs are named, not used
+    assert rows == list(Methods(service, service).table())
 
 
 # README.md

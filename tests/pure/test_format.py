@@ -23,6 +23,7 @@ from rowfs.base.format import (
     TABLES,
     BranchRecord,
     DiskRecord,
+    GroupRecord,
     PoolRecord,
     Record,
     RemovalRecord,
@@ -58,11 +59,16 @@ EXAMPLES: list[tuple[Record, str]] = [
         '{"id":2,"parent":null,"fork":0,"epoch":1,"written_blocks":0}',
     ),
     (RemovalRecord(id=8, branch=2, epoch=EPOCH_MAX), '{"id":8,"branch":2,"epoch":4294967295}'),
+    (
+        GroupRecord(id=9, name="g", created_ns=5, members={"db": 3}),
+        '{"id":9,"name":"g","created_ns":5,"members":{"db":3},"kind":"user","description":""}',
+    ),
 ]
 
 
 def test_the_tables_have_these_names() -> None:
-    assert TABLES == ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
+    first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
+    assert (*first, "groups") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 
