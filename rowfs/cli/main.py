@@ -12,7 +12,6 @@ import click
 from rowfs import __version__
 from rowfs.base.errors import RowfsError, UsageError, system_error_line
 from rowfs.base.names import printable
-from rowfs.cli.encoding import speak_utf8
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
 DEBUG_VARIABLE = "ROWFS_DEBUG"  # set: an unexpected error shows its traceback
@@ -80,7 +79,6 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits."""
-    speak_utf8()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -113,7 +111,7 @@ def _report(error: Exception) -> int:
         case click.UsageError():
             return _complain(_usage_line(error), WRONG_USAGE)
         case click.ClickException():
-            return _complain(" ".join(error.format_message().split()), FAILED)
+            return _complain(error.format_message(), FAILED)
         case RowfsError():
             return _complain(str(error), error.exit_code)
         case OSError():
@@ -123,7 +121,7 @@ def _report(error: Exception) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"rowfs: {printable(message)}", err=True)
+    click.echo(f"rowfs: {printable(' '.join(message.splitlines()))}", err=True)
     return code
 
 

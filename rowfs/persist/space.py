@@ -120,11 +120,14 @@ class Space:
         return BlockAddress(address), count
 
     def undo(self, address: BlockAddress, blocks: int) -> None:
-        """Take back an allocation that no page has ever held (the write into it failed)."""
-        chunk, first = divmod(address, CHUNK_BLOCKS)
-        bitmap.clear_range(self._chunk(chunk), first, blocks)
-        self._give_back(chunk, blocks)
+        """Take back allocations that no page holds which anybody has seen (the write into them failed)."""
         self.allocated_blocks -= blocks
+        while blocks:
+            chunk, first = divmod(address, CHUNK_BLOCKS)
+            count = min(blocks, CHUNK_BLOCKS - first)
+            bitmap.clear_range(self._chunk(chunk), first, count)
+            self._give_back(chunk, count)
+            address, blocks = BlockAddress(address + count), blocks - count
 
     def drop(self, claim: Claim) -> None:
         """Give back what is left of a claim."""

@@ -65,12 +65,11 @@ def _unmount(mountpoint: str, lazy: bool) -> None:
 
 def _unmount_as_user(mountpoint: str, lazy: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = os.fsdecode(done.stderr).strip()
-        if "busy" in said.lower():
+        if "busy" in done.stderr.lower():
             raise _busy(mountpoint)
-        raise RowfsError(f"cannot unmount {mountpoint}: {said}")
+        raise RowfsError(f"cannot unmount {mountpoint}: {done.stderr.strip()}")
 
 
 def _busy(mountpoint: str) -> BusyError:

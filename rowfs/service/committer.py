@@ -104,28 +104,23 @@ class Committer:
         self._whole |= whole
         self._kicked.set()
 
-    async def make_space(self) -> bool:
-        """The pool is full: reclaim what was deleted until some of it can be used. False: there is nothing left."""
+    async def make_space(self, blocks: float) -> None:
+        """Reclaim what was deleted until so many blocks are free, or nothing is left to reclaim."""
         self._hurried += 1
         try:
-            return await self._make_space()
+            async with self._making_space:
+                await self._make_space(blocks)
         finally:
             self._hurried -= 1
 
-    async def _make_space(self) -> bool:
+    async def _make_space(self, blocks: float) -> None:
         space, reclaimer = self._pool.space, self._pool.reclaimer
-        async with self._making_space:
-            if space.free_blocks():
-                return True  # somebody else's turn made enough
-            while not space.free_blocks():
-                await self.commit(whole=True)
-                await self._recycled()
-                if space.free_blocks():
-                    return True
-                if not reclaimer.step(RECLAIM_SLICE_S) and not self._commits.map_behind:
-                    return False
-                await trio.lowlevel.checkpoint()
-            return True
+        while space.free_blocks() < blocks:
+            await self.commit(whole=True)  # what was deleted can be reclaimed from then on
+            await self._recycled()
+            if space.free_blocks() >= blocks or not (reclaimer.step(RECLAIM_SLICE_S) or space.freed_blocks):
+                return
+            await trio.lowlevel.checkpoint()
 
     async def reclaimed(self) -> None:
         """One step towards everything being reclaimed: a commit, and what it freed is recycled."""

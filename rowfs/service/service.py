@@ -6,10 +6,12 @@ The engine does each step at once. Here are the waits in between: for the kernel
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
+from functools import partial
 
 import trio
 
@@ -28,6 +30,7 @@ from rowfs.store.pool import Pool
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16  # modes of fallocate, linux/falloc.h
 SLICE_PAGES = 64  # pages punched before others may work
 SLICE_S = 0.002  # of counting or sharing, before they may
+SPACE_TRIES = 4  # for a write that finds no space
 CLOSING_S = 0.5  # that Linux may take to tell that nobody has a file open any more
 
 
@@ -88,14 +91,24 @@ class Service:
     async def write(self, disk: Disk, offset: int, data: bytes) -> None:
         """Write a range. When the pool is full, what was deleted is reclaimed first."""
         await self._warm(disk, offset, len(data))
-        while True:
-            try:
-                self.pool.write(disk, offset, data)
-                break
-            except NoSpaceError:
-                if not await self.committer.make_space():
-                    raise
+        await self._fit(lambda: self.pool.write(disk, offset, data), disk, offset, len(data))
         await self.committer.throttle()
+
+    async def _fit(self, change: Callable[[], object], disk: Disk, offset: int, length: int) -> None:
+        """Make a change that writes to a range. When the pool is full, what was deleted is reclaimed first.
+
+        Raises NoSpaceError when it does not fit then: also when the host has less space than it says.
+        """
+        for tries_left in reversed(range(SPACE_TRIES)):
+            try:
+                change()
+                return
+            except NoSpaceError:
+                if not tries_left:
+                    raise
+            # Others may take what was made free for us; lastly all there is.
+            blocks = self.pool.io.lacking(disk, offset, length) if tries_left > 1 else math.inf
+            await self.committer.make_space(blocks)
 
     async def _warm(self, disk: Disk, offset: int, length: int) -> None:
         """Have the host cache the blocks that a write covers in part, which are read first."""
@@ -115,7 +128,10 @@ class Service:
             head = disk.head
             if size_bytes < disk.size_bytes:
                 await self._punch(disk, size_bytes, disk.size_bytes - size_bytes)
-        self.pool.set_size(disk, size_bytes)
+        await self._set_size(disk, size_bytes)
+
+    async def _set_size(self, disk: Disk, size_bytes: int) -> None:
+        await self._fit(lambda: self.pool.set_size(disk, size_bytes), disk, disk.size_bytes, 1)
 
     async def truncate(self, disk: Disk, size_bytes: int) -> None:
         """Set a disk's size through the kernel, which knows what it caches of the file; it asks for `resize`."""
@@ -156,13 +172,37 @@ class Service:
             raise RowfsError("a disk cannot be larger than 16 TiB", EFBIG)
         if mode & (PUNCH_HOLE | ZERO_RANGE):
             await self._punch(disk, offset, length)
-        elif (length + BLOCK_BYTES - 1) // BLOCK_BYTES > self.pool.space.free_blocks():
-            raise NoSpaceError("the pool has not that much space left")
+        else:
+            await self._check_fits(disk, offset, length)
         if not mode & KEEP_SIZE and end > disk.size_bytes:
-            self.pool.set_size(disk, end)
+            await self._set_size(disk, end)
+
+    async def _check_fits(self, disk: Disk, offset: int, length: int) -> None:
+        """Raises NoSpaceError unless so much of a range as the disk does not own can be written."""
+        space, wanted = self.pool.space, -(-length // BLOCK_BYTES)
+        for is_last in (False, True):
+            blocks = wanted
+            if 0 < blocks - space.free_blocks() <= disk.mapped_blocks:  # else it is known without a look at each page
+                blocks -= await self._owned_blocks(disk, offset, length)
+            if blocks <= space.free_blocks():
+                return
+            if is_last or blocks > space.free_blocks() + space.allocated_blocks:
+                raise NoSpaceError("the pool has not that much space left")
+            await self.committer.make_space(blocks)
+
+    async def _owned_blocks(self, disk: Disk, offset: int, length: int) -> int:
+        count, end = 0, time.monotonic() + SLICE_S
+        for owned in self.pool.io.owned(disk, offset, length):
+            count += owned
+            if time.monotonic() >= end:
+                await trio.lowlevel.checkpoint()
+                end = time.monotonic() + SLICE_S
+        return count
 
     async def _punch(self, disk: Disk, offset: int, length: int) -> None:
         await self._warm(disk, offset, length)
+        for piece in _pieces(offset, length):  # what is kept of these blocks may need new places
+            await self._fit(partial(self.pool.punch, disk, *piece), disk, *piece)
         for done, _ in enumerate(self.pool.io.punch(disk, offset, length)):
             if done % SLICE_PAGES == SLICE_PAGES - 1:
                 await self.committer.throttle()
@@ -190,6 +230,8 @@ class Service:
         Raises RowfsError when it is none, with EOPNOTSUPP for what cannot be shared, upon which the caller copies.
         """
         shared, end = 0, time.monotonic() + SLICE_S
+        if to > disk.size_bytes:
+            await self._fit(lambda: self.pool.io.clear_tail(disk, to), disk, disk.size_bytes, 1)
         with self.held(source), self.held(disk):
             try:
                 for done in self.pool.share(source, at, disk, to, length):
@@ -308,3 +350,12 @@ class Service:
         target.handles -= 1
         if isinstance(target, Snapshot) and not target.handles:
             self.pool.versions.forget(target.point)
+
+
+def _pieces(offset: int, length: int) -> list[tuple[int, int]]:
+    """The offsets and lengths of those parts of a range that cover less than a block."""
+    end = offset + length
+    first_end, last = -(-offset // BLOCK_BYTES) * BLOCK_BYTES, end // BLOCK_BYTES * BLOCK_BYTES
+    if first_end > last:
+        return [(offset, length)]
+    return [(start, size) for start, size in ((offset, first_end - offset), (last, end - last)) if size]

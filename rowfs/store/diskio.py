@@ -28,7 +28,7 @@ from rowfs.base.units import (
 )
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.space import Space
-from rowfs.store.model import INHERITED, OWNED, SHARED, Branch, Disk, Page, Point, Snapshot, VersionKey
+from rowfs.store.model import INHERITED, OWNED, SHARED, Branch, Disk, Page, Point, Snapshot, State, VersionKey
 from rowfs.store.versions import Versions
 
 ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -91,7 +91,8 @@ class DiskIO:
     def write(self, disk: Disk, offset: int, data: bytes | memoryview) -> None:
         """Write `data` at `offset`; past the end, the disk grows as a file does.
 
-        Raises NoSpaceError, StorageError (what was written of `data` until then stays), UsageError past 16 TiB.
+        Raises NoSpaceError, StorageError (what was written of `data` until then stays, but the disk does not grow),
+        UsageError past 16 TiB.
         """
         head = disk.head
         assert head is not None, "a deleted disk is written"
@@ -115,7 +116,7 @@ class DiskIO:
             raise UsageError("a disk cannot be larger than 16 TiB", EFBIG)
         if offset > disk.size_bytes:
             self.clear_tail(disk, offset)
-        view = memoryview(data)
+        view, size_bytes = memoryview(data), disk.size_bytes
         done = 0
         for segment in segments(offset, length):
             piece = view[done : done + segment.length_bytes]
@@ -125,7 +126,7 @@ class DiskIO:
                 else:
                     self._write_piece(disk, head, segment, piece)
             except BaseException:
-                self._drop_past_end(disk, head, segment)
+                self._undo_growth(disk, head, size_bytes, offset, offset + done + segment.length_bytes)
                 raise
             done += segment.length_bytes
             if offset + done > disk.size_bytes:
@@ -144,12 +145,37 @@ class DiskIO:
             if self.versions.page(head, segment.page).addresses[segment.slot] != HOLE:
                 self._write_piece(disk, head, segment, memoryview(bytes(segment.length_bytes)))
 
-    def _drop_past_end(self, disk: Disk, head: Branch, segment: Segment) -> None:
-        # What a failed write has mapped past the end would show when the disk grows.
-        first = -(-disk.size_bytes // BLOCK_BYTES) - segment.page * PAGE_BLOCKS
-        first, end = max(first, segment.slot), segment.slot + max(1, segment.blocks)
-        if first < end:
-            self._unmap(disk, head, segment.page, first, end - first)
+    def _undo_growth(self, disk: Disk, head: Branch, size_bytes: int, offset: int, end: int) -> None:
+        # What a failed write has mapped past the end would show when the disk grows. It is free at once: nobody has
+        # seen it, no commit has it. Freed by a commit, it would look like new space to who then tries again.
+        disk.size_bytes = size_bytes
+        start = max(-(-size_bytes // BLOCK_BYTES), offset // BLOCK_BYTES) * BLOCK_BYTES
+        for segment in segments(start, max(0, end - start)):
+            page = self.versions.page(head, segment.page)
+            for slot, blocks, address in runs(page.addresses, segment.slot, segment.blocks or 1):
+                if address == HOLE:
+                    continue
+                assert page.state is State.DIRTY and page.epoch > head.floor, "there was something past the end"
+                page.places()[slot : slot + blocks] = HOLE
+                page.owned[slot : slot + blocks] = bytes(blocks)
+                self.space.undo(address, blocks)
+                disk.mapped_blocks -= blocks
+                head.written_blocks -= blocks
+
+    def lacking(self, disk: Disk, offset: int, length: int) -> int:
+        """How many blocks of a range a write would need new places for, if none of them becomes a hole."""
+        blocks = (offset + length - 1 >> BLOCK_BITS) - (offset >> BLOCK_BITS) + 1
+        return blocks - sum(self.owned(disk, offset, length))
+
+    def owned(self, disk: Disk, offset: int, length: int) -> Iterator[int]:
+        """Page by page, how many blocks of a range are written in place; the disk may change between two of them."""
+        first, end = offset >> BLOCK_BITS, -(-(offset + length) // BLOCK_BYTES)
+        head = disk.head
+        assert head is not None, "a deleted disk is written"
+        pages = PageIndex(first // PAGE_BLOCKS), PageIndex(-(-end // PAGE_BLOCKS))
+        for index in self.versions.mapped_pages(head, *pages):
+            start = max(first, index * PAGE_BLOCKS)
+            yield self._owned(head, index, start & SLOT_MASK, min(end, (index + 1) * PAGE_BLOCKS) - start)
 
     def _write_piece(self, disk: Disk, head: Branch, segment: Segment, piece: memoryview) -> None:
         page = self.versions.page(head, segment.page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,25 @@ def test_a_write_that_failed_past_the_end_did_not_make_the_disk_larger(pool: Poo
     with pytest.raises(NoSpaceError):
         put(pool, other, 5, "x")
     assert other.size_bytes == 0
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 100])
+@pytest.mark.parametrize("size", [0, 7, B, 3 * B + 1])
+def test_whatever_is_left_a_write_that_cannot_grow_the_disk_takes_nothing(pool: Pool, left: int, size: int) -> None:
+    disk = pool.create_disk("d", 0)
+    pool.write(disk, 0, b"d" * size)
+    put(pool, pool.create_disk("others", SIZE), 0, *("x" for _ in range(pool.space.free_blocks() - left)))
+    figures = disk.mapped_blocks, disk.head.written_blocks, pool.space.allocated_blocks
+    for offset, gap in product((size, -(-size // B) * B, SIZE // 2 - 3 * B), (0, 7, B - 1)):
+        for zeros in (b"", bytes(B)):  # a hole before what does not fit
+            with pytest.raises(NoSpaceError):
+                pool.write(disk, offset + gap, b"x" * B + zeros + b"x" * (left + 1) * B)
+            assert (disk.mapped_blocks, disk.head.written_blocks, pool.space.allocated_blocks) == figures
+            assert bytes(pool.read(disk, 0, SIZE)) == b"d" * size
+    pool.commit()
+    assert findings(pool) == []
+    pool.write(disk, 10 * B, b"x" * left * B)
+    assert pool.space.free_blocks() == 0
 
 
 def test_snapshots_clones_commits_and_rollbacks_work_at_100_percent(home: Home, pool: Pool) -> None:
