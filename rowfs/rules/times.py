@@ -93,3 +93,25 @@ def format_instant(instant_ns: int, zone: tzinfo) -> str:
     """`instant_ns` for people in `zone`, to the minute, and how far that is from UTC: `2027-03-01 02:00 +01:00`."""
     shown = to_datetime(instant_ns, zone).isoformat(sep=" ", timespec="minutes")
     return f"{shown[:16]} {shown[16:]}".replace("+00:00", "UTC")
+
+
+def when_shown(shown: datetime, zone: tzinfo) -> tuple[int, int | None]:
+    """When clocks in `zone` show `shown` for the first time, and for the second (None: only once).
+
+    A time that clocks never show, because they are put forward over it: when they go on behind it.
+    """
+    first_ns = to_ns(shown.replace(tzinfo=zone, fold=0))
+    second_ns = to_ns(shown.replace(tzinfo=zone, fold=1))
+    if second_ns > first_ns:
+        return first_ns, second_ns
+    if second_ns == first_ns:
+        return first_ns, None
+    before_s, after_s = second_ns // SECOND_NS, first_ns // SECOND_NS  # of the change
+    old = to_datetime(second_ns, zone).utcoffset()
+    while after_s - before_s > 1:
+        middle_s = (before_s + after_s) // 2
+        if to_datetime(middle_s * SECOND_NS, zone).utcoffset() == old:
+            before_s = middle_s
+        else:
+            after_s = middle_s
+    return after_s * SECOND_NS, None

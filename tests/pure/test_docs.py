@@ -71,6 +71,16 @@ def test_each_module_is_in_the_architecture_and_no_other() -> None:
     assert named == modules
 
 
+# The rules
+
+
+def test_each_rule_of_policies_names_tests_that_there_are() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests/pure").glob("test_rules_*.py"))
+    for row in re.findall(r"^\| .* \|$", text("docs/POLICIES.md"), re.MULTILINE):
+        for name in re.findall(r"`(test_\w+)`", row):
+            assert f"def {name}(" in tests, name
+
+
 # The format
 
 

@@ -1,0 +1,247 @@
+"""Which snapshots of a policy stay, and why; what is left goes.
+
+A rule keeps, it never deletes: a snapshot goes when no rule keeps it. Rules of numbers count what there is, not the
+calendar: `daily 5` are the last five days that have a snapshot. Of several in one hour, day, week (ISO), month or year
+the newest is the one that is kept, in every rule. Snapshots count for the time that their run was due, on clocks of the
+policy's zone. Not counted are snapshots that failed. Kept whatever the rules say are: the one just taken, the last
+good one, what is locked or needed, and, while the clock is in doubt, everything if all would go.
+
+The run, `explain` and `preview` ask the same `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import tzinfo
+from functools import lru_cache
+
+from rowfs.base.errors import UsageError
+from rowfs.base.names import printable
+from rowfs.rules.clock import Clock
+from rowfs.rules.times import MINUTE_NS, SPAN_MAX_NS, format_span, to_datetime
+
+KEEP_MAX = 100_000
+PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
+_NOUNS = {"last": "snapshot", "hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How many of which are kept, and for how long. All 0 and None: nothing ever goes."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    for_ns: int | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rules of numbers that are set, by name."""
+        return {name: number for name in ("last", *PERIODS) if (number := getattr(self, name))}
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, item.name) for item in fields(self))
+
+    def __str__(self) -> str:
+        words = [f"{name} {number}" for name, number in self.counts.items()]
+        if self.for_ns is not None:
+            words.append(f"for {format_span(self.for_ns)}")
+        return ", ".join(words) or "all"
+
+
+def check_retention(retention: Retention) -> Retention:
+    """`retention`, if a policy may have it. Raises UsageError otherwise."""
+    for name in ("last", *PERIODS):
+        number = getattr(retention, name)
+        if not 0 <= number <= KEEP_MAX:
+            raise UsageError(f"--keep-{name} {number} is out of reach: 0 to {KEEP_MAX}")
+    if retention.for_ns is not None and not MINUTE_NS <= retention.for_ns <= SPAN_MAX_NS:
+        raise UsageError(f"--keep-for {format_span(retention.for_ns)} is out of reach: from 1m on")
+    return retention
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A snapshot as retention sees it. Ids count up in the order in which snapshots were taken.
+
+    `kept_by`: what keeps it beside any rule, in words (a lock, a clone that still needs it); empty: nothing.
+    """
+
+    id: int
+    name: str
+    due_ns: int  # when the run that took it was due; of a snapshot taken by hand, when it was taken
+    policy: int | None = None  # None: taken by hand
+    good: bool = True
+    kept_by: str = ""
+    group: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """One reason why a snapshot stays. `place` of `number`: among those that a rule of numbers keeps, 0 the newest."""
+
+    rule: str  # of Retention; or: just-taken, last-good, kept-by, failed, no-rule, clock, group
+    text: str
+    place: int = 0
+    number: int = 0
+    until_ns: int | None = None  # filled in by rules.forecast; None: not known, it does not end by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What becomes of a snapshot: it stays for all of `keeps`, or goes for want of any."""
+
+    taken: Taken
+    keeps: tuple[Keep, ...]
+    until_ns: int | None = None  # when it may go, if all `keeps` end by themselves
+
+    @property
+    def goes(self) -> bool:
+        """Whether the next pass deletes it."""
+        return not self.keeps
+
+
+# Time
+
+
+@lru_cache(maxsize=1 << 16)
+def buckets(at_ns: int, zone: tzinfo) -> dict[str, tuple[int, ...]]:
+    """Which hour, day, week, month and year of `zone` a point in time is in. The hour that comes twice is two."""
+    local = to_datetime(at_ns, zone)
+    offset = local.utcoffset()
+    assert offset is not None
+    return {
+        "hourly": (local.toordinal(), local.hour, -int(offset.total_seconds())),
+        "daily": (local.toordinal(),),
+        "weekly": local.isocalendar()[:2],
+        "monthly": (local.year, local.month),
+        "yearly": (local.year,),
+    }
+
+
+def believed(own: Sequence[Taken], now_ns: int) -> dict[int, int]:
+    """The time of each snapshot, by id. One that is dated ahead of `now_ns` was taken before any that is not.
+
+    So it has the time of the next one after it, or `now_ns`: it is neither the newest for ever, nor of no age.
+    """
+    found, next_ns = {}, now_ns
+    for taken in sorted(own, key=lambda item: item.id, reverse=True):
+        if taken.due_ns <= now_ns:
+            next_ns = taken.due_ns
+        found[taken.id] = next_ns if taken.due_ns > now_ns else taken.due_ns
+    return found
+
+
+# The plan
+
+
+def plan(
+    policy: int,
+    retention: Retention,
+    chain: Iterable[Taken],
+    now_ns: int,
+    zone: tzinfo,
+    just_taken: int | None = None,
+    clock: Clock | None = None,
+) -> list[Verdict]:
+    """What becomes of those of `chain` (of one disk) that the policy took, oldest first. It speaks of no others.
+
+    `just_taken`: the id of the snapshot that the run took which asks. `clock`: as `rules.clock.read` left it.
+    """
+    own = [taken for taken in chain if taken.policy == policy]
+    at = believed(own, now_ns)
+    own.sort(key=lambda taken: (at[taken.id], taken.id))
+    keeps: dict[int, list[Keep]] = {taken.id: [] for taken in own}
+    good = [taken for taken in own if taken.good]
+    _keep_numbers(retention, good, at, zone, keeps)
+    for taken in own:
+        keeps[taken.id] += _kept_besides(retention, taken, at[taken.id], now_ns)
+    _keep_latest(own, good, just_taken, keeps)
+    if clock is not None and clock.leapt_from_ns is not None:
+        _keep_in_doubt(good, at, clock.leapt_from_ns, keeps)
+    return [Verdict(taken=taken, keeps=tuple(keeps[taken.id])) for taken in own]
+
+
+def _keep_numbers(
+    retention: Retention, good: Sequence[Taken], at: Mapping[int, int], zone: tzinfo, keeps: Mapping[int, list[Keep]]
+) -> None:
+    for rule, number in retention.counts.items():
+        seen: set[tuple[int, ...]] = set()
+        for taken in reversed(good):
+            bucket = (taken.id,) if rule == "last" else buckets(at[taken.id], zone)[rule]
+            if bucket in seen:
+                continue
+            if len(seen) == number:
+                break
+            text = f"{rule} {number}, {_NOUNS[rule]} {len(seen) + 1}"
+            keeps[taken.id].append(Keep(rule=rule, text=text, place=len(seen), number=number))
+            seen.add(bucket)
+
+
+def _kept_besides(retention: Retention, taken: Taken, at_ns: int, now_ns: int) -> list[Keep]:
+    """What keeps a snapshot whatever others there are."""
+    found = []
+    if retention.for_ns is not None and taken.good and now_ns - at_ns < retention.for_ns:
+        text = f"for {format_span(retention.for_ns)}"
+        found.append(Keep(rule="for", text=text, until_ns=at_ns + retention.for_ns))
+    if taken.kept_by:
+        found.append(Keep(rule="kept-by", text=taken.kept_by))
+    if not retention:
+        found.append(Keep(rule="no-rule", text="its policy keeps all"))
+    return found
+
+
+def _keep_latest(
+    own: Sequence[Taken], good: Sequence[Taken], just_taken: int | None, keeps: Mapping[int, list[Keep]]
+) -> None:
+    if just_taken is not None and just_taken in keeps:
+        keeps[just_taken].append(Keep(rule="just-taken", text="just taken"))
+    last = max((taken.id for taken in good), default=0)
+    if last:
+        keeps[last].append(Keep(rule="last-good", text="the last good one"))
+    for taken in own:
+        if not taken.good and taken.id > last:
+            keeps[taken.id].append(Keep(rule="failed", text="failed, and no good one came after it"))
+
+
+def _keep_in_doubt(
+    good: Sequence[Taken], at: Mapping[int, int], leapt_from_ns: int, keeps: Mapping[int, list[Keep]]
+) -> None:
+    """Keep all that was there before the clock leapt, if of that nothing but the last good one would stay."""
+    rules = {"last-good", "just-taken"}
+    before = [taken for taken in good if at[taken.id] <= leapt_from_ns]
+    if all({keep.rule for keep in keeps[taken.id]} <= rules for taken in before):
+        for taken in before:
+            text = "the clock leapt ahead and all would go: confirm the time, or wait a day"
+            keeps[taken.id].append(Keep(rule="clock", text=text))
+
+
+def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """`verdicts` of several disks such that of a group all go or none: what one member keeps, keeps the others."""
+    asked = list(verdicts)
+    staying = {item.taken.group: item.taken for item in reversed(asked) if item.keeps}
+    staying.pop(None, None)
+
+    def joined(item: Verdict) -> Verdict:
+        if item.keeps or item.taken.group not in staying:
+            return item
+        member = printable(staying[item.taken.group].name)
+        return replace(item, keeps=(Keep(rule="group", text=f"{member} of its group stays"),))
+
+    return [joined(item) for item in asked]
+
+
+def expendable(
+    policy: int, chain: Iterable[Taken], number: int, free: Callable[[Taken], bool] = lambda taken: True
+) -> list[Taken]:
+    """Up to `number` of the policy's own snapshots to give up for a new one where a limit is reached, oldest first.
+
+    Never the last good one, nor what something keeps beside the rules.
+    """
+    own = sorted((taken for taken in chain if taken.policy == policy), key=lambda taken: taken.id)
+    last = max((taken.id for taken in own if taken.good), default=0)
+    return [taken for taken in own if taken.id != last and not taken.kept_by and free(taken)][:number]
