@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rowfs.base.mountinfo import parse
 
 NO_SKIPS = os.environ.get("ROWFS_NO_SKIPS") == "1"
 
@@ -57,11 +58,10 @@ def _nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def _mounts(base: Path) -> set[str]:
     """Every mount, of any type, whose mountpoint or source (a pool, a loop's image) lies below `base`."""
-    mounts = (line.split()[:3] for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines())
     return {
-        f"{fstype} {source} on {target}"
-        for source, target, fstype in (map(_unescape, mount) for mount in mounts)
-        if _below(source, base) or _below(target, base)
+        f"{mount.fs_type} {mount.source} on {mount.mountpoint}"
+        for mount in parse(Path("/proc/self/mountinfo").read_bytes())
+        if _below(mount.source, base) or _below(mount.mountpoint, base)
     }
 
 
@@ -70,17 +70,12 @@ def _loops(base: Path) -> set[str]:
     backing = {}
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # detached meanwhile, by other tests
-            backing[file.parts[3]] = file.read_text(errors="surrogateescape").rstrip("\n")
+            backing[file.parts[3]] = os.fsdecode(file.read_bytes().removesuffix(b"\n"))
     return {f"/dev/{device} of {path}" for device, path in backing.items() if _below(path, base)}
 
 
 def _below(path: str, base: Path) -> bool:
     return path.startswith(f"{base}/")
-
-
-def _unescape(field: str) -> str:
-    """/proc/mounts writes space, tab, newline and backslash as three octal digits."""
-    return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def pytest_configure() -> None:

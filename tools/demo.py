@@ -32,6 +32,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rowfs.base.mountinfo import parse
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND_S = 60.0  # the slowest command takes about a second
 SETTLE_S = 10.0  # udev may hold a detached loop device a little longer
@@ -149,17 +151,16 @@ class Player:
 
     def mounts(self) -> Iterator[tuple[str, str, str]]:
         """Type, source and mountpoint of what is mounted in our directory, in the order of mounting."""
-        for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
-            source, mountpoint, kind, *_ = line.split()
-            if mountpoint.startswith(f"{self.work}/"):
-                yield kind, source, mountpoint
+        for mount in parse(Path("/proc/self/mountinfo").read_bytes()):
+            if mount.mountpoint.startswith(f"{self.work}/"):
+                yield mount.fs_type, mount.source, mount.mountpoint
 
     def attached(self) -> list[str]:
         """The loop devices on files in our directory."""
         ours = []
         for file in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):  # detached meanwhile
-                if file.read_text(errors="replace").startswith(f"{self.work}/"):
+                if file.read_bytes().startswith(os.fsencode(f"{self.work}/")):
                     ours.append(f"/dev/{file.parts[3]}")
         return ours
 

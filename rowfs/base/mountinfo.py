@@ -1,4 +1,8 @@
-"""The kernel's list of mounts, proc_pid_mountinfo(5), and where in a mount a path leads."""
+"""The kernel's list of mounts, proc_pid_mountinfo(5), and where in a mount a path leads.
+
+What is in it comes from whoever may mount something, in a user namespace of their own too. So it is bytes, of which the
+kernel escapes space, tab, newline, backslash and # alone; a line that is none is left out, and hides no other.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+FIELDS_MIN, FIELDS_AFTER_MIN = 6, 2  # of a line: before the dash, and after it
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+_DEVICE = re.compile(rb"\d+:\d+")
 
 
 class MountLine(NamedTuple):
@@ -23,14 +29,18 @@ class MountLine(NamedTuple):
 
 def parse(text: bytes) -> list[MountLine]:
     """Everything mounted, in the order of mounting."""
-    return [_line(line) for line in text.splitlines() if b" - " in line]
+    return [found for line in text.split(b"\n") if (found := _line(line)) is not None]
 
 
-def _line(line: bytes) -> MountLine:
-    before, after = line.split(b" - ", 1)
-    number, _, device, root, mountpoint, *_ = before.split(b" ")  # how many optional fields follow varies
-    fs_type, source, *_ = after.split(b" ")
-    return MountLine(int(number), device.decode(), *map(_unescape, (root, mountpoint, fs_type, source)))
+def _line(line: bytes) -> MountLine | None:
+    before, dash, after = line.partition(b" - ")
+    fields, more = before.split(b" "), after.split(b" ")  # how many optional fields follow the first ones varies
+    if not dash or len(fields) < FIELDS_MIN or len(more) < FIELDS_AFTER_MIN or not fields[0].isdigit():
+        return None
+    if _DEVICE.fullmatch(fields[2]) is None:
+        return None
+    device, *names = map(_unescape, (*fields[2:5], *more[:2]))
+    return MountLine(int(fields[0]), device, *names)
 
 
 def _unescape(field: bytes) -> str:

@@ -74,8 +74,8 @@ def loops() -> list[Loop]:
 
 def _read(path: str) -> str | None:
     try:
-        with open(path, errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read().removesuffix(b"\n"))  # a name may end in one, too
     except OSError:
         return None
 

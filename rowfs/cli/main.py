@@ -12,6 +12,7 @@ import click
 from rowfs import __version__
 from rowfs.base.errors import RowfsError, UsageError, system_error_line
 from rowfs.base.names import printable
+from rowfs.cli.encoding import speak_utf8
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
 DEBUG_VARIABLE = "ROWFS_DEBUG"  # set: an unexpected error shows its traceback
@@ -79,6 +80,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits."""
+    speak_utf8()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -111,7 +113,7 @@ def _report(error: Exception) -> int:
         case click.UsageError():
             return _complain(_usage_line(error), WRONG_USAGE)
         case click.ClickException():
-            return _complain(error.format_message(), FAILED)
+            return _complain(" ".join(error.format_message().split()), FAILED)
         case RowfsError():
             return _complain(str(error), error.exit_code)
         case OSError():
@@ -121,7 +123,7 @@ def _report(error: Exception) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"rowfs: {printable(' '.join(message.splitlines()))}", err=True)
+    click.echo(f"rowfs: {printable(message)}", err=True)
     return code
 
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from rowfs.cli.encoding import speak_utf8
 from rowfs.cli.main import WRONG_USAGE, run
 
 MOUNT_USAGE, MOUNT_FAILED = 1, 32  # exit codes of mount(8)
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 def mount() -> NoReturn:
     """The program mount.rowfs."""
+    speak_utf8()
     parser = Parser(prog="mount.rowfs", description="Run by mount(8).")
     parser.add_argument("pool")
     parser.add_argument("mountpoint")

@@ -17,6 +17,7 @@ import rowfs
 from rowfs.base.errors import BusyError, RowfsError, UsageError
 from rowfs.cli.addresses import Address
 from rowfs.cli.client import LOG_NAME, DaemonGoneError
+from rowfs.cli.encoding import UTF8
 from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import ADDRESS, DIRECTORY, SIZE, json_option
@@ -103,7 +104,7 @@ def _option_words(read_only: bool, allow_other: bool, cache: int | None) -> list
 
 def _daemon_command(place: Mount, options: list[str]) -> list[str]:
     joined = ["-o", ",".join(options)] if options else []
-    return [sys.executable, "-m", DAEMON_MODULE, place.pool, place.mountpoint, *joined]
+    return [sys.executable, *UTF8, "-m", DAEMON_MODULE, place.pool, place.mountpoint, *joined]
 
 
 def _daemon_environment() -> dict[str, str]:

@@ -70,7 +70,7 @@ class Freezes:
         self._left = [child for child in self._left if child.poll() is None]
         targets = [f"{system.mount_id}:{system.mountpoint}" for system in systems]
         child = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", os.path.abspath(freezer.__file__), str(limit_s), *targets],
+            [sys.executable, "-I", "-S", "-X", "utf8", os.path.abspath(freezer.__file__), str(limit_s), *targets],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

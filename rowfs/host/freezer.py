@@ -1,6 +1,6 @@
 """Keeps file systems frozen while its stdin is open. A process of its own, of the standard library alone.
 
-python -I -S freezer.py LIMIT_S ID:MOUNTPOINT...     ID: the mount's in /proc/self/mountinfo
+python -I -S -X utf8 freezer.py LIMIT_S ID:MOUNTPOINT...     ID: the mount's in /proc/self/mountinfo
 
 It is no thread of the daemon because a freeze writes to the daemon's own mount, cannot be interrupted, and must not
 outlive the daemon: whatever becomes of the daemon, its end of the pipe closes, and everything is thawed. It says, one

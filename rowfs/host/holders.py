@@ -71,8 +71,8 @@ def _backing_files() -> Iterator[tuple[str, str]]:
 
 def _backing_file(loop: str) -> str | None:
     try:
-        with open(f"/sys/block/{loop}/loop/backing_file", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
+        with open(f"/sys/block/{loop}/loop/backing_file", "rb") as file:
+            return os.fsdecode(file.read().removesuffix(b"\n"))  # a name may end in one, too
     except OSError:  # not attached
         return None
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from rowfs.base.mountinfo import MountLine, parse
+from rowfs.base.names import printable
 
 FS_TYPE = "fuse.rowfs"
 
@@ -42,9 +43,10 @@ def holders_elsewhere(device: str) -> list[str]:
 
 
 def process_shown(pid: str) -> str:
-    """A process as `name (pid)`. Raises OSError when it has ended."""
-    with open(f"/proc/{pid}/comm", errors="replace") as file:
-        return f"{file.read().strip()} ({pid})"
+    """A process as `name (pid)`; it calls itself what it likes. Raises OSError when it has ended."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        name = os.fsdecode(file.read().removesuffix(b"\n"))
+    return f"{printable(name)} ({pid})"
 
 
 def _elsewhere(device: str) -> Iterator[tuple[str, MountLine]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import struct
 from errno import ENOSPC
 
 from rowfs.base.errors import BusyError
+from rowfs.base.mountinfo import is_below, parse
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, 64-bit
 FS_NOCOW_FL = 0x00800000
@@ -31,18 +31,15 @@ def file_system_type(path: str) -> str:
     """The type of the file system that holds `path`, as /proc/self/mountinfo names it; empty if it does not."""
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    mount = ""
-    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
-        for line in mounts:
-            fields = line.split()
-            if fields[2] == wanted:
-                return fields[fields.index("-") + 1]
-            # Space, tab, newline and backslash are written as three octal digits there.
-            point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-            # btrfs gives files another device number than its mount: go by the longest mountpoint.
-            if os.path.realpath(path).startswith(point.rstrip("/") + "/") and len(point) >= len(mount):
-                mount, kind = point, fields[fields.index("-") + 1]
-    return kind if mount else ""
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounts = parse(file.read())
+    for mount in mounts:
+        if mount.device == wanted:
+            return mount.fs_type
+    # btrfs gives files another device number than its mount: go by the longest mountpoint, and the last one there.
+    real = os.path.realpath(path)
+    holding = [mount for mount in mounts if is_below(real, mount.mountpoint)]
+    return max(reversed(holding), key=lambda mount: len(mount.mountpoint)).fs_type if holding else ""
 
 
 class Lock:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import trio
 
-from rowfs.base.errors import BusyError, RowfsError, StorageError, system_error_line
+from rowfs.base.errors import BusyError, RowfsError, StorageError, UsageError, system_error_line
 from rowfs.base.format import LOG_FILE
 from rowfs.base.names import printable
 from rowfs.control.methods import Methods
@@ -38,6 +38,9 @@ log = logging.getLogger("rowfs")
 
 SWITCH_INTERVAL_S = 0.0002  # with Python's 5 ms the commit thread starves beside a busy event loop
 ELSEWHERE_S = 5.0  # namespaces come and go, as services are started
+NAMED = "".join(
+    sorted(set(string.punctuation) - set("%,\\"))
+)  # beside letters and digits: as they are in a mount's source
 GOODBYE_S = 5.0  # for what a daemon still has to do when its mount is gone
 
 
@@ -45,6 +48,7 @@ def main() -> int:
     """Run a daemon until its mount is gone. 0: everything is durable."""
     arguments = _arguments()
     try:
+        _check_names()
         daemon = _start(arguments)
     except Exception as error:
         return _refuse(arguments, error)
@@ -81,6 +85,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _check_names() -> None:
+    """Names are bytes, and bytes of UTF-8 where they are text, whatever the locale. Raises UsageError."""
+    if sys.getfilesystemencoding() != "utf-8":
+        raise UsageError("the daemon runs in UTF-8 alone: start it as python -X utf8, as rowfs mount does")
+
+
 def _open(path: str, options: Options) -> Pool:
     """The pool; if it was just unmounted, when its daemon is done. Raises RowfsError."""
     deadline = time.monotonic() + GOODBYE_S
@@ -103,16 +113,18 @@ def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
                 _log_to(None if arguments.foreground else path)
         log.error("the pool cannot be mounted", exc_info=error)
         line = f"a fault in rowfs itself: {type(error).__name__}: {error} ({path} shows where)"
-    line = line.replace("\n", " ")
+    line = printable(line)  # one line, whatever names are in it
     if arguments.ready_fd is None:
-        print(f"rowfs: {printable(line)}", file=sys.stderr)
+        print(f"rowfs: {line}", file=sys.stderr)
     else:
-        os.write(arguments.ready_fd, f"error: {line}\n".encode(errors="surrogateescape"))
+        os.write(arguments.ready_fd, f"error: {line}\n".encode())
     return error.exit_code if isinstance(error, RowfsError) else RowfsError.exit_code
 
 
 def _log_to(path: str | None) -> None:
-    handler: logging.Handler = logging.StreamHandler() if path is None else logging.FileHandler(path)
+    handler: logging.Handler = (
+        logging.StreamHandler() if path is None else logging.FileHandler(path, errors="backslashreplace")
+    )
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
@@ -245,10 +257,9 @@ class Daemon:
 
 
 def _escaped(path: str) -> str:
-    # pyfuse3 takes options in ASCII alone: the rest as in a URL (cli.mounts reads it back). libfuse splits its options
-    # at commas and takes backslashes for escapes.
-    path = quote(os.fsencode(path), safe=string.printable.replace("%", ""))
-    return path.replace("\\", "\\\\").replace(",", "\\,")
+    # pyfuse3 takes options in ASCII alone; libfuse splits them at commas, and takes backslashes for escapes; mtab has
+    # lines. So as in a URL (cli.mounts reads it back).
+    return quote(os.fsencode(path), safe=NAMED)
 
 
 if __name__ == "__main__":

@@ -65,11 +65,12 @@ def _unmount(mountpoint: str, lazy: bool) -> None:
 
 def _unmount_as_user(mountpoint: str, lazy: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
-        if "busy" in done.stderr.lower():
+        said = os.fsdecode(done.stderr).strip()
+        if "busy" in said.lower():
             raise _busy(mountpoint)
-        raise RowfsError(f"cannot unmount {mountpoint}: {done.stderr.strip()}")
+        raise RowfsError(f"cannot unmount {mountpoint}: {said}")
 
 
 def _busy(mountpoint: str) -> BusyError:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import rowfs
+from rowfs.base.mountinfo import MountLine, parse
 from rowfs.cli.client import Client
 from soaklib.system import alive, backing_file
 
@@ -186,7 +187,7 @@ class Mounted:
     def check_log(self) -> None:
         """The log holds no line at WARNING or above that was not expected, and no traceback."""
         text = (self.pool / "rowfs.log").read_text(errors="surrogateescape")
-        bad = [line for line in text.splitlines() if _is_bad(line)]
+        bad = [line for line in text.split("\n") if _is_bad(line)]
         expected = [*self.expected_log, *([] if has_extension() else ["the C extension is not loaded"])]
         unexpected = [line for line in bad if not any(part in line for part in expected)]
         assert not unexpected, f"in the log of the daemon:\n{text}"
@@ -197,10 +198,14 @@ def has_extension() -> bool:
     return os.environ.get("ROWFS_NATIVE") != "0" and any((ROOT / "rowfs/native").glob("_native*.so"))
 
 
+def mounts() -> list[MountLine]:
+    """Everything mounted, by anybody."""
+    return parse(Path("/proc/self/mountinfo").read_bytes())
+
+
 def is_mounted(path: str | Path) -> bool:
     """Whether something is mounted there, be its daemon dead. os.path.ismount cannot tell of a dead mount."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    return str(path) in (line.split()[4].encode().decode("unicode_escape") for line in lines)
+    return str(path) in (line.mountpoint for line in mounts())
 
 
 def _is_bad(line: str) -> bool:

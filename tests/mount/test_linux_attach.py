@@ -43,7 +43,7 @@ def attached() -> dict[str, str]:
     found = {}
     for file in files:
         try:
-            found[f"/dev/{file.parts[3]}"] = file.read_text(errors="surrogateescape").rstrip("\n")
+            found[f"/dev/{file.parts[3]}"] = os.fsdecode(file.read_bytes().removesuffix(b"\n"))
         except OSError:  # detached meanwhile
             continue
     return found

@@ -15,7 +15,7 @@ import pytest
 from rowfs.base.errors import RowfsError
 from rowfs.host import freezer
 from tests.mount.freezing import FROZEN_S, freezers, is_frozen, thawed
-from tests.mount.helpers import MIB, Mounted, fails, loop, mounted_device, noise, run, until
+from tests.mount.helpers import MIB, Mounted, fails, loop, mounted_device, mounts, noise, run, until
 from tests.mount.linux import FILE_SYSTEMS, LOOKING, file_system, make_file_system
 
 
@@ -132,11 +132,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
 
 
 def start(where: Path, limit_s: float = 60) -> subprocess.Popen[str]:
-    (number,) = (
-        line.split()[0]
-        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-        if line.split()[4] == str(where)
-    )
+    (number,) = (line.mount_id for line in mounts() if line.mountpoint == str(where))
     command = [sys.executable, "-I", "-S", str(freezer.__file__), str(limit_s), f"{number}:{where}"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -157,8 +153,7 @@ def test_it_is_frozen_until_the_pipe_closes(ext4: Path, number: signal.Signals |
 
 
 def test_whoever_holds_the_pipe_may_be_killed(ext4: Path) -> None:
-    number = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    (mount_id,) = (line.split()[0] for line in number if line.split()[4] == str(ext4))
+    (mount_id,) = (line.mount_id for line in mounts() if line.mountpoint == str(ext4))
     code = (
         "import subprocess, sys, time\nchild = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE)\ntime.sleep(600)\n"
     )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.helpers import mounts
+
 ROOT = Path(__file__).resolve().parents[2]
 
 BEGINNING = """\
@@ -92,5 +94,4 @@ def test_ended_in_the_middle_it_cleans_up(tmp_path: Path, work: Path) -> None:
 
 def mountpoints(below: Path) -> list[str]:
     """What is mounted below a directory."""
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()]
-    return [place for place in mounts if place.startswith(f"{below}/")]
+    return [line.mountpoint for line in mounts() if line.mountpoint.startswith(f"{below}/")]

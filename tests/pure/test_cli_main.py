@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def test_what_the_daemon_refuses_is_one_line_and_exit_code_1(world: World) -> No
         raise BusyError("'vm1' is open:\nclose it first")
 
     world.answer(rollback=busy)
-    assert world.run("rollback", world.mount / "vm1@a") == (1, "", "rowfs: 'vm1' is open: close it first\n")
+    assert world.run("rollback", world.mount / "vm1@a") == (1, "", "rowfs: 'vm1' is open:\\nclose it first\n")
 
 
 def test_a_path_that_is_on_no_mount_fails(world: World, tmp_path: Path) -> None:
@@ -152,3 +153,27 @@ print(*({"numpy", "lmdb", "trio", "pyfuse3", "asyncio"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+# A locale in which Python takes names for ASCII, unless it is told better.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("words", [["-m", "rowfs"], ["-I", "-m", "rowfs"]])
+def test_names_are_bytes_whatever_the_locale(words: list[str], tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/k\xc3\xbcche\r\xff"
+    done = subprocess.run(
+        [os.fsencode(sys.executable), *map(os.fsencode, words), b"info", name],
+        capture_output=True,
+        check=False,
+        env=os.environ | ASCII,
+    )
+    assert done.returncode == 1
+    assert b"/k\xc3\xbcche\\r\\xff' is not on a rowfs mount" in done.stderr.replace(b"\\udcff", b"\\xff")
+
+
+def test_the_daemon_refuses_to_take_names_for_anything_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rowfs.process.daemon", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ASCII)
+    assert done.returncode == 2
+    assert done.stderr == "rowfs: the daemon runs in UTF-8 alone: start it as python -X utf8, as rowfs mount does\n"

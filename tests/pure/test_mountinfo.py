@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from rowfs.base.mountinfo import MountLine, parse, place_in
@@ -13,6 +15,29 @@ TEXT = rb"""\
 52 27 0:40 /vm1 /mnt/old/one rw - fuse.rowfs /srv/pool rw
 53 27 0:40 / / rw - fuse.rowfs /srv/pool rw
 """
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"36 35 98:0 / /mnt/a\rb rw - fuse.x y rw",
+        b"36 35 98:0 / /mnt/a\x0bb\x0c\x1c\x85 rw - fuse.x y rw",
+        b"\r- - -\r - \r",
+        b"36 35 98:0 / /mnt - ext4",
+        b"x 35 98:0 / /mnt rw - ext4 y rw",
+        b"36 35 98 / /mnt rw - ext4 y rw",
+        b" - ",
+        b"\xff\xfe",
+    ],
+)
+def test_a_line_that_anybody_may_have_made_hides_no_other(line: bytes) -> None:
+    found = parse(line + b"\n" + TEXT)
+    assert found[-5:] == parse(TEXT) and len(found) <= 6
+
+
+def test_a_mountpoint_is_its_bytes() -> None:
+    (found,) = parse(b"36 35 98:0 / /mnt/a\rb\\012c\\134\xff\xc3\xbc rw - fuse.rowfs %0D rw\n")
+    assert os.fsencode(found.mountpoint) == b"/mnt/a\rb\nc\\\xff\xc3\xbc"
 
 
 def test_all_fields_are_found_however_many_optional_ones_there_are() -> None:

@@ -18,9 +18,9 @@ def listed(monkeypatch: pytest.MonkeyPatch, *mounts: tuple[bytes, bytes, bytes])
     """Have the kernel list these mounts: device number, mountpoint, type."""
     data = b"".join(LINE % (n, *mount) for n, mount in enumerate(mounts))
 
-    def fake(path: str, **how: str) -> io.TextIOWrapper:
-        assert path == "/proc/self/mountinfo"
-        return io.TextIOWrapper(io.BytesIO(data), **{"encoding": "utf-8", **how})  # type: ignore[arg-type]
+    def fake(path: str, mode: str) -> io.BytesIO:
+        assert (path, mode) == ("/proc/self/mountinfo", "rb")
+        return io.BytesIO(data)
 
     monkeypatch.setattr("rowfs.persist.hostfs.open", fake, raising=False)
 
@@ -56,6 +56,13 @@ def test_a_mountpoint_with_a_space_is_compared_as_it_is(tmp_path: Path, monkeypa
     escaped = bytes(place.parent).replace(b" ", b"\\040")
     listed(monkeypatch, (b"0:1", b"/", b"ext4"), (b"0:2", escaped, b"btrfs"))
     assert file_system_type(str(place)) == "btrfs"
+
+
+def test_a_mountpoint_that_somebody_made_with_a_carriage_return_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed(monkeypatch, (b"0:1", b"/mnt/a\rb c", b"fuse"), (device(tmp_path), b"/", b"ext4"))
+    assert file_system_type(str(tmp_path)) == "ext4"
 
 
 def test_this_machine_is_told_without_an_error(tmp_path: Path) -> None:

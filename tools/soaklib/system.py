@@ -112,10 +112,10 @@ def detach(device: str) -> None:
     until(lambda: backing_file(device) != file, f"{device} to detach")
 
 
-def backing_file(device: str) -> str | None:
+def backing_file(device: str) -> bytes | None:
     """The file that a loop device shows. Who finds it free may take it: two devices are the same with the same file."""
     try:
-        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text(errors="surrogateescape")
+        return Path("/sys/block", Path(device).name, "loop/backing_file").read_bytes()
     except OSError:
         return None
 
