@@ -19,8 +19,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
 from rowfs.base.errors import CorruptionError, PoolError, UsageError
-from rowfs.base.names import check_name
-from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, BranchId, Epoch, PageIndex
+from rowfs.base.fields import STAND_INS, kept_field, missing_field
+from rowfs.base.units import BLOCK_BYTES, BranchId, Epoch, PageIndex
 
 FORMAT_VERSION = 1
 
@@ -55,15 +55,6 @@ GROUP_PAGES = 512  # 1 GiB of a disk: one bitmap of CHANGES
 GROUP_BYTES = GROUP_PAGES // 8
 
 TEMPORARY = "temporary"  # the kind of a snapshot that goes when whoever took it does, or when the pool is next opened
-
-# What the fields of records may be, where it is less than 64 bits.
-INT64 = (-(1 << 63), (1 << 63) - 1)
-ID, NUMBER = (1, (1 << 32) - 1), (0, (1 << 32) - 1)
-RANGES = (
-    dict.fromkeys(("id", "disk", "branch", "parent", "inode"), ID)
-    | dict.fromkeys(("epoch", "fork", "uid", "gid"), NUMBER)
-    | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "size_bytes": (0, DISK_BYTES_MAX), "capacity_bytes": (0, INT64[1])}
-)
 
 # The label: magic, format version, pool uuid; the rest of the block is zeros.
 LABEL = struct.Struct("<8sI16s")
@@ -115,14 +106,21 @@ class Record:
         return next(c for c in reversed(cls.__mro__) if issubclass(c, Record) and c is not Record)
 
     @classmethod
-    def unpack(cls, value: bytes | memoryview, **extra: Any) -> Self:
-        """The record stored as `value`. Raises CorruptionError when it is none."""
+    def unpack(cls, value: bytes | memoryview, wrong: list[str] | None = None, **extra: Any) -> Self:
+        """The record stored as `value`; `wrong` gets a line for each field that something else stands for.
+
+        Raises CorruptionError when it is none, or when what it refers to cannot be.
+        """
         kind = cls.record_class()
         stored = _stored(kind, value)
-        known = {name: stored[name] for name in _field_types(kind) if name in stored}
-        for name, item in known.items():
+        wrong = [] if wrong is None else wrong
+        known = {}
+        for name, wanted in _field_types(kind).items():
             try:
-                _check_field(kind, name, item)
+                if name in stored:
+                    known[name] = kept_field(name, wanted, stored[name], stored.get("id"), wrong)
+                elif name in _required(kind):
+                    known[name] = missing_field(name, stored.get("id"), wrong)
             except (ValueError, UsageError) as error:
                 raise _damaged(kind, str(error)) from None
         return cls(**known, **extra)
@@ -134,17 +132,22 @@ def _damaged(kind: type[Record], why: str) -> CorruptionError:
 
 
 def _stored(kind: type[Record], value: bytes | memoryview) -> dict[str, Any]:
-    """What is stored as `value`, with all fields that have no default. Raises CorruptionError."""
+    """What is stored as `value`, with all fields that nothing can stand for. Raises CorruptionError."""
     try:
         stored = json.loads(bytes(value))
     except (ValueError, RecursionError):
         stored = None
     if not isinstance(stored, dict):
         raise _damaged(kind, "its bytes are not a JSON object")
-    missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in stored]
+    missing = [name for name in _required(kind) if name not in stored and name not in STAND_INS]
     if missing:
         raise _damaged(kind, f"it has no {', '.join(missing)}")
     return stored
+
+
+def _required(kind: type[Record]) -> list[str]:
+    """The fields that have no default."""
+    return [field.name for field in fields(kind) if field.default is MISSING]
 
 
 _known_types: dict[type[Record], dict[str, str]] = {}
@@ -155,33 +158,6 @@ def _field_types(kind: type[Record]) -> dict[str, str]:
     if kind not in _known_types:
         _known_types[kind] = {field.name: str(field.type) for field in fields(kind)}
     return _known_types[kind]
-
-
-def _check_field(kind: type[Record], name: str, item: object) -> None:
-    """Raises ValueError or UsageError unless the engine can count on a field that was read."""
-    wanted = _field_types(kind)[name]
-    if item is None and wanted.endswith("None"):
-        return
-    if wanted.startswith("dict"):
-        _check_items(name, item, int if wanted == "dict[str, int]" else str)
-        return
-    python_type = str if wanted.startswith("str") else bool if wanted == "bool" else int
-    if type(item) is not python_type:
-        raise ValueError(f"{name} is {item!r:.40}")
-    if isinstance(item, int):
-        least, most = RANGES.get(name, INT64)
-        if not least <= item <= most:
-            raise ValueError(f"{name} is {item}")
-    elif name == "name":
-        check_name(str(item))
-
-
-def _check_items(name: str, items: object, kind: type) -> None:
-    """Raises ValueError unless `items` is an object of texts, or of ids."""
-    if not isinstance(items, dict) or not all(type(item) is kind for item in items.values()):
-        raise ValueError(f"{name} is {items!r:.40}")
-    if kind is int and not all(ID[0] <= item <= ID[1] for item in items.values()):
-        raise ValueError(f"{name} has an id that is none")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

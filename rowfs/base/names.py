@@ -11,6 +11,7 @@ from rowfs.base.errors import UsageError
 NAME_BYTES_MAX = 255  # NAME_MAX of Linux: a name is one component of a path
 SNAPSHOTS_DIR = ".snapshots"
 BEFORE_ROLLBACK = "before-rollback"
+DESCRIPTION_BYTES_MAX = 65_536  # XATTR_SIZE_MAX of Linux: a description is an extended attribute too
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -29,6 +30,17 @@ def check_name(name: str, what: str = "name") -> str:
     if name.startswith("."):
         raise UsageError(f"{name!r} cannot be a {what}: it must not start with a dot")
     return name
+
+
+def check_description(text: str) -> str:
+    """`text`, if it may describe a snapshot. Raises UsageError otherwise."""
+    try:
+        size = len(text.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        raise UsageError("the description is not text: it has characters that stand for no bytes") from None
+    if size > DESCRIPTION_BYTES_MAX:
+        raise UsageError(f"a description has at most {DESCRIPTION_BYTES_MAX} bytes, this one has {size}: shorten it")
+    return text
 
 
 def printable(text: str) -> str:

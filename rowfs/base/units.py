@@ -25,6 +25,7 @@ HOLE = BlockAddress(0)  # block 0 of the data file is its label, so no disk ever
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 DISK_BYTES_MAX = 16 * TIB
+CAPACITY_BYTES_MAX = 1 << 60  # of a pool: an address has 48 bits
 
 SIZE_CHARACTERS_MAX = 40
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGTP])(i?B)?|B)?\s*", re.IGNORECASE | re.ASCII)
@@ -51,10 +52,15 @@ def parse_size(text: str) -> int:
 def check_disk_size(size_bytes: int) -> int:
     """`size_bytes`, if a disk may have it. Raises UsageError otherwise."""
     if size_bytes < 0:
-        raise UsageError(f"a disk cannot have {size_bytes} bytes: sizes are 0 to 16 TiB")
+        raise UsageError(f"a disk cannot have {_shown(size_bytes)}: sizes are 0 to 16 TiB")
     if size_bytes > DISK_BYTES_MAX:
-        raise UsageError(f"{format_size(size_bytes)} is more than the largest disk, 16 TiB")
+        raise UsageError(f"{_shown(size_bytes)} is more than the largest disk, 16 TiB")
     return size_bytes
+
+
+def _shown(size_bytes: int) -> str:
+    """A size that somebody asked for, be it absurd."""
+    return format_size(size_bytes) if abs(size_bytes) < 1 << 70 else f"a number of {size_bytes.bit_length()} bits"
 
 
 def format_size(size_bytes: int) -> str:

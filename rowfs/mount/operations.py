@@ -18,6 +18,7 @@ from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT
 
 from rowfs.base.inodenumbers import ROOT, SNAPSHOTS
 from rowfs.base.names import NAME_BYTES_MAX, SNAPSHOTS_DIR
+from rowfs.base.times import clamped
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.mount import attributes, polling
 from rowfs.mount.answers import answering, fuse_error
@@ -143,7 +144,7 @@ class Operations(pyfuse3.Operations):
         if fields.update_gid:
             disk.gid = attr.st_gid
         if fields.update_mtime:
-            disk.modified_ns = attr.st_mtime_ns
+            disk.modified_ns = clamped(attr.st_mtime_ns)
         if disk.deleted:
             return
         if fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid:
@@ -388,7 +389,7 @@ class Operations(pyfuse3.Operations):
         if not isinstance(node, Disk) or node.deleted:
             return None
         self._pool.check_writable()
-        node.modified_ns = modified_ns
+        node.modified_ns = clamped(modified_ns)
         self._catalog.touch_time(node)
         return self.inodes.attributes(node)
 
@@ -466,7 +467,7 @@ class Operations(pyfuse3.Operations):
         value = await attributes.value(self._service, self.inodes.node(inode), os.fsdecode(name))
         if value is None:
             raise FUSEError(ENODATA)
-        return os.fsencode(value)
+        return value.encode(errors="surrogateescape")
 
     @answering
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

@@ -14,6 +14,7 @@ from rowfs.store.pool import CACHE_BYTES
 
 CACHE_BYTES_MIN = MIB
 ID_MAX = 2**32 - 2  # the one above means "no one" to the kernel
+ID_DIGITS_MAX = 20
 UMASK_MAX = 0o777
 # mount(8) and systemd pass these on; they mean nothing here, or are what rowfs does anyway.
 _IGNORED = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"} | {
@@ -69,8 +70,8 @@ def _cache(text: str) -> int:
 
 def _number(text: str, look_up: Callable[[str], int], what: str) -> int:
     if text.isascii() and text.isdigit():
-        if int(text) > ID_MAX:
-            raise UsageError(f"{text} is no {what} id: it is at most {ID_MAX}")
+        if len(text) > ID_DIGITS_MAX or int(text) > ID_MAX:
+            raise UsageError(f"{text:.20} is no {what} id: it is at most {ID_MAX}")
         return int(text)
     try:
         return look_up(text)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
+from rowfs.base.times import rfc3339
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.host.holders import Attachment
 from rowfs.service.service import SLICE_S, Service
 from rowfs.store.figures import Pausing
 from rowfs.store.model import Disk, Snapshot
-
-
-def rfc3339(time_ns: int) -> str:
-    """A point in time, in UTC with microseconds."""
-    seconds, ns = divmod(time_ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns // 1000:06d}Z"
 
 
 def disk_object(

@@ -118,8 +118,10 @@ class Service:
                 await self.read(disk, start, BLOCK_BYTES)
 
     async def resize(self, disk: Disk, size_bytes: int) -> None:
-        """Set a disk's size; a long tail is cut off in slices."""
+        """Set a disk's size, as truncate(2) does: EFBIG past the largest. A long tail is cut off in slices."""
         self.pool.check_writable()
+        if size_bytes > DISK_BYTES_MAX:
+            raise RowfsError("a disk cannot be larger than 16 TiB", EFBIG)
         check_disk_size(size_bytes)
         if size_bytes == 0:
             self.pool.resize(disk, 0)
@@ -261,7 +263,7 @@ class Service:
         With `freeze_s`, the file systems mounted from the disk are frozen meanwhile, for so long at most. Raises
         RowfsError when none is, or they cannot be frozen, or that took too long: there is no snapshot then.
         """
-        self.pool.check_snapshot(disk, name)
+        self.pool.check_snapshot(disk, name, description)
         if freeze_s is None:
             snapshot = await self._snapshot(disk, name, description, "crash", kind)
         else:

@@ -6,7 +6,6 @@ gives it the chain back. Names go at once; the points behind them go when their 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 
 from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, no_snapshot
@@ -25,10 +24,12 @@ from rowfs.base.format import (
 )
 from rowfs.base.journalcode import Entry
 from rowfs.base.names import check_name
+from rowfs.base.times import now_ns
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
 from rowfs.store.grouptable import GroupTable
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
+from rowfs.store.records import told
 
 Named = Disk | Snapshot | Branch | Removal
 
@@ -41,7 +42,7 @@ class Catalog:
         stored = blockmap.get(META, POOL_KEY)
         if stored is None:
             raise CorruptionError("the block map has no pool record")
-        self.pool = PoolRecord.unpack(stored)
+        self.pool = told(PoolRecord, stored)
         self.branches = branches
         self.disks: dict[str, Disk] = {}
         self.snapshots: dict[int, Snapshot] = {}
@@ -57,12 +58,12 @@ class Catalog:
 
     def _load(self, blockmap: BlockMap) -> None:
         for key, value in blockmap.items(BRANCHES):
-            branch = Branch.unpack(value)
+            branch = told(Branch, value)
             self._check_id(key, branch.id)
             self.branches[branch.id] = branch
         by_id: dict[int, Disk] = {}
         for key, value in blockmap.items(DISKS):
-            disk = Disk.unpack(value)
+            disk = told(Disk, value)
             self._check_id(key, disk.id)
             by_id[disk.id] = disk
             self._load_disk(disk)
@@ -93,7 +94,7 @@ class Catalog:
 
     def _load_snapshot(self, key: bytes, value: bytes | memoryview, disks: dict[int, Disk]) -> None:
         place = Point(Branch(id=BranchId(0), parent=None, fork=EPOCH_NONE, epoch=EPOCH_NONE), EPOCH_NONE)
-        snapshot = Snapshot.unpack(value, point=place, owner=next(iter(disks.values()), None))
+        snapshot = told(Snapshot, value, point=place, owner=next(iter(disks.values()), None))
         self._check_id(key, snapshot.id)
         if snapshot.disk not in disks:
             raise CorruptionError(f"snapshot {snapshot.name} belongs to a disk that has no record")
@@ -119,7 +120,7 @@ class Catalog:
             raise CorruptionError(f"what is pending has a key that is none: {key.hex()}")
         kind, first, page, epoch = PENDING_KEY.unpack(key)
         if kind == PENDING_REMOVAL:
-            removal = Removal.unpack(value, named=False, durable=True)
+            removal = told(Removal, value, named=False, durable=True)
             self._check_id(ID_KEY.pack(first), removal.id)
             self.removals[first] = removal
         elif kind == PENDING_REVISIT:
@@ -228,7 +229,7 @@ class Catalog:
         self, name: str, head: Branch, size_bytes: int, mapped_blocks: int, owner: tuple[int, int, int]
     ) -> Disk:
         """A disk of that name, or a new life of a deleted one; `owner` is (mode, uid, gid)."""
-        now = time.time_ns()
+        now = now_ns()
         disk = self.disks.get(name)
         number = self.new_id()
         if disk is None:

@@ -8,13 +8,13 @@ together with that one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rowfs.base.errors import ExistsError, NotFoundError, UsageError
 from rowfs.base.format import GroupRecord
 from rowfs.base.names import BEFORE_ROLLBACK, check_name
+from rowfs.base.times import now_ns
 from rowfs.store.model import Disk, Snapshot
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Groups:
         Raises UsageError, ExistsError, NotFoundError; then there is none.
         """
         self.check(wanted, name)
-        now = time.time_ns()
+        now = now_ns()
         taken = [
             self._pool.snapshot(
                 disk,

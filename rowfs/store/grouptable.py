@@ -7,18 +7,19 @@ they are deleted, and goes with the last one.
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import partial
 
 from rowfs.base.errors import CorruptionError, NotFoundError
 from rowfs.base.format import GROUPS, GroupRecord
 from rowfs.persist.blockmap import Reader
-from rowfs.store.records import Records
+from rowfs.store.records import Records, told
 
 
 class GroupTable(Records[GroupRecord]):
     """The groups of one pool."""
 
     def __init__(self) -> None:
-        super().__init__(GROUPS, GroupRecord.unpack)
+        super().__init__(GROUPS, partial(told, GroupRecord))
         self._by_name: dict[str, GroupRecord] = {}
         self._by_member: dict[int, GroupRecord] = {}
 

@@ -22,13 +22,15 @@ from rowfs.base.format import (
     DiskRecord,
     GroupRecord,
     PoolRecord,
+    Record,
     RemovalRecord,
     SnapshotRecord,
 )
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.blockmap import Reader, Value
 from rowfs.store.findings import Findings
 
 R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord)
+T = TypeVar("T", bound=Record)
 
 
 class NameCheck:
@@ -46,7 +48,7 @@ class NameCheck:
         """Read the records, and hold each against the others."""
         stored = self._reader.get(META, POOL_KEY)
         assert stored is not None, "what has no pool record is no pool"
-        self._next_id = PoolRecord.unpack(stored).next_id
+        self._next_id = self._unpacked(META, POOL_KEY, stored, PoolRecord).next_id
         self.branches = {record.id: record for record in self._records(BRANCHES, BranchRecord)}
         self.disks = {record.id: record for record in self._records(DISKS, DiskRecord)}
         self.snapshots = {record.id: record for record in self._records(SNAPSHOTS, SnapshotRecord)}
@@ -89,12 +91,22 @@ class NameCheck:
     def _records(self, table: str, kind: type[R]) -> Iterator[R]:
         for key, value in self._reader.items(table):
             try:
-                record = kind.unpack(value)
+                record = self._unpacked(table, key, value, kind)
             except CorruptionError as error:
                 self._found(f"record {key.hex()} of {table}: {error}")
                 continue
             if self._is_numbered(table, key, ID_KEY.pack(record.id), record.id):
                 yield record
+
+    def _unpacked(self, table: str, key: bytes, value: Value, kind: type[T]) -> T:
+        """A record, with something else in place of what cannot be in its fields. Raises CorruptionError."""
+        wrong: list[str] = []
+        record = kind.unpack(value, wrong)
+        for line in wrong:
+            self._found(f"record {key.hex()} of {table}: {line}")
+        if wrong:
+            self._findings.mend(table, key, record.pack())
+        return record
 
     def _is_numbered(self, table: str, key: bytes, right: bytes, number: int) -> bool:
         if key == right and number < self._next_id:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -34,8 +33,9 @@ from rowfs.base.format import (
     TEMPORARY,
     PoolRecord,
 )
-from rowfs.base.names import BEFORE_ROLLBACK, check_name, default_snapshot_name
-from rowfs.base.units import BLOCK_BYTES, MIB, Epoch, check_disk_size
+from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
+from rowfs.base.times import now_ns
+from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
 from rowfs.persist.blockmap import BlockMap, MapUpdate, Reader
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
@@ -61,10 +61,14 @@ OWNER: Owner = (0o644, 0, 0)
 def init_pool(path: str, capacity_bytes: int | None = None) -> None:
     """Make a pool in the directory `path`, which is created, or empty. On failure nothing is left behind.
 
-    Raises UsageError for a capacity below 1 MiB, PoolError when the directory holds something or cannot be written.
+    Raises UsageError for a capacity that no pool has, PoolError when the directory holds something or is not writable.
     """
     if capacity_bytes is not None and capacity_bytes < CAPACITY_BYTES_MIN:
         raise UsageError("a pool needs a capacity of at least 1M")
+    if capacity_bytes is not None and capacity_bytes > CAPACITY_BYTES_MAX:
+        raise UsageError(
+            f"a pool has a capacity of at most {format_size(CAPACITY_BYTES_MAX)}: leave it out for no limit"
+        )
     made = not os.path.lexists(path)
     if not made and not os.path.isdir(path):
         raise PoolError(f"{path} is not a directory: give a new or an empty one")
@@ -89,9 +93,7 @@ def init_pool(path: str, capacity_bytes: int | None = None) -> None:
 def _fill_pool(path: str, capacity_bytes: int | None) -> None:
     disable_copy_on_write(path)
     number = uuid.uuid4()
-    record = PoolRecord(
-        format=FORMAT_VERSION, uuid=number.hex, created_ns=time.time_ns(), capacity_bytes=capacity_bytes
-    )
+    record = PoolRecord(format=FORMAT_VERSION, uuid=number.hex, created_ns=now_ns(), capacity_bytes=capacity_bytes)
     label_bits = bytearray(bitmap.CHUNK_BYTES)
     bitmap.set_range(label_bits, 0, 1)
     key = CHUNK_KEY.pack(0)
@@ -288,7 +290,7 @@ class Pool:
         if size_bytes > disk.size_bytes:
             self.io.clear_tail(disk, check_disk_size(size_bytes))
         disk.size_bytes = check_disk_size(size_bytes)
-        disk.modified_ns = time.time_ns()
+        disk.modified_ns = now_ns()
         self.catalog.touch(disk)
 
     # Disks
@@ -342,7 +344,7 @@ class Pool:
         created_ns: int | None = None,
     ) -> Snapshot:
         """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError."""
-        self.check_snapshot(disk, name)
+        self.check_snapshot(disk, name, description)
         if name is None:
             name = default_snapshot_name(disk.name, datetime.now(), disk.chain)
         head = disk.head
@@ -354,7 +356,7 @@ class Pool:
             branch=head.id,
             epoch=head.epoch,
             size_bytes=disk.size_bytes,
-            created_ns=created_ns or time.time_ns(),
+            created_ns=created_ns or now_ns(),
             mode=disk.mode & 0o444,
             uid=disk.uid,
             gid=disk.gid,
@@ -369,9 +371,10 @@ class Pool:
         self.catalog.add_snapshot(snapshot)
         return snapshot
 
-    def check_snapshot(self, disk: Disk, name: str | None) -> None:
+    def check_snapshot(self, disk: Disk, name: str | None, description: str = "") -> None:
         """Raises what `snapshot` would."""
         self.check_writable()
+        check_description(description)
         if disk.deleted:
             raise NotFoundError(f"the disk {disk.name} was deleted meanwhile")
         if name is not None:
@@ -464,7 +467,7 @@ class Pool:
         old = disk.head
         assert old is not None, "a chain gets another head"
         self.catalog.set_head(disk, head, mapped_blocks)
-        disk.modified_ns = time.time_ns()
+        disk.modified_ns = now_ns()
         if disk.deleted:  # the old head's removal is on its way; the new one goes as well when the disk is closed
             self._remove(head, EPOCH_MAX, disk)
         else:

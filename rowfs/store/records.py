@@ -6,12 +6,15 @@ records knows which those are, and drops them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rowfs.base.errors import CorruptionError
-from rowfs.base.format import ID_KEY
+from rowfs.base.format import ID_KEY, Record
 from rowfs.persist.blockmap import MapUpdate, Reader, Value
+
+log = logging.getLogger(__name__)
 
 
 class Numbered(Protocol):
@@ -24,6 +27,18 @@ class Numbered(Protocol):
 
 
 R = TypeVar("R", bound=Numbered)
+K = TypeVar("K", bound=Record)
+
+
+def told(kind: type[K], value: Value, **extra: Any) -> K:
+    """As Record.unpack; the log has what stands for something else."""
+    wrong: list[str] = []
+    record = kind.unpack(value, wrong, **extra)
+    for line in wrong:
+        what = kind.record_class().__name__.removesuffix("Record").lower()
+        name = getattr(record, "name", getattr(record, "id", ""))
+        log.warning("the record of the %s %s: %s (check --repair mends it)", what, name, line)
+    return record
 
 
 class Records(Generic[R]):

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from rowfs.base.errors import BusyError, RowfsError
+from rowfs.base.names import DESCRIPTION_BYTES_MAX
 from rowfs.base.units import DISK_BYTES_MAX, MIB
 from rowfs.control.server import BadParams
 from tests.operations.helpers import Fs, Writes
@@ -398,6 +399,37 @@ async def test_wrong_parameters_are_refused_by_name(fs: Fs) -> None:
     ):
         with pytest.raises(BadParams, match=word):
             await fs.ask(method, **params)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("create", {"disk": "new", "size_bytes": 10**400}),
+        ("create", {"disk": "new", "size_bytes": -(10**400)}),
+        ("create", {"disk": "\ud800", "size_bytes": 1}),
+        ("resize", {"disk": "vm", "size_bytes": DISK_BYTES_MAX + 1}),
+        ("snapshot", {"disk": "vm", "snapshot": "new", "description": "\ud800"}),
+        ("snapshot", {"disk": "vm", "snapshot": "new", "description": "x" * 70_000}),
+        ("snapshot", {"disk": "vm", "snapshot": "\udfff\ud800"}),
+        ("snapshot", {"disk": "vm", "freeze": True, "freeze_timeout_s": 10**400}),
+        ("snapshot", {"disk": "vm", "freeze": True, "freeze_timeout_s": float("nan")}),
+        ("snapshot", {"disk": "vm", "freeze": True, "freeze_timeout_s": float("inf")}),
+    ],
+)
+async def test_what_could_not_be_read_back_is_refused_and_changes_nothing(
+    fs: Fs, method: str, params: dict[str, Any]
+) -> None:
+    await fs.disk("vm")
+    before = await fs.ask("list")
+    await fails(fs, EINVAL, method, **params)
+    assert await fs.ask("list") == before
+
+
+async def test_a_description_is_read_back_whatever_its_text(fs: Fs) -> None:
+    await fs.disk("vm")
+    for number, text in enumerate(["", "why \u00fc\n", "\udcff is a byte", "x" * DESCRIPTION_BYTES_MAX]):
+        await fs.ask("snapshot", disk="vm", snapshot=f"s{number}", description=text)
+        assert await fs.getxattr(f".snapshots/vm/s{number}", "user.rowfs.description") == text
 
 
 async def test_diff_and_extents_come_in_parts(fs: Fs) -> None:
