@@ -168,6 +168,8 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         node: Disk | Snapshot
         if isinstance(parent, Chain):
+            if flags & os.O_TRUNC:
+                raise FUSEError(EROFS)  # else the kernel takes it to be empty
             node = await self._service.snapshot(self._live_chain(parent), text)
         elif isinstance(parent, Directory) and parent.inode == ROOT:
             node = self._pool.create_disk(text, 0, (stat.S_IMODE(mode) & PERMISSIONS, ctx.uid, ctx.gid))
@@ -288,7 +290,10 @@ class Operations(pyfuse3.Operations):
             own=ctx.pid in self._service.cache.own_threads,
         )
         target.handles += 1
-        return FileInfo(fh=FileHandleT(number), keep_cache=True)
+        # Whoever makes a file may write to it, whatever its mode: a snapshot's first handle. The kernel must not cache
+        # what is written there, nor tell of it only when the file is closed.
+        uncached = isinstance(target, Snapshot) and flags & os.O_ACCMODE != os.O_RDONLY
+        return FileInfo(fh=FileHandleT(number), keep_cache=not uncached, direct_io=uncached)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Read a range."""

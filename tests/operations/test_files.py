@@ -155,6 +155,29 @@ async def test_touch_takes_a_snapshot_and_is_content(fs: Fs) -> None:
     assert await fs.holds(".snapshots/vm/s", "one")
 
 
+async def test_the_kernel_caches_nothing_of_who_makes_a_snapshot_by_opening_it_for_writing(fs: Fs) -> None:
+    await fs.disk("vm", 1, "one")
+    inode, _ = await fs.parent(".snapshots/vm/s")
+    for name, flags, uncached in ((b"w", os.O_WRONLY, True), (b"rw", os.O_RDWR, True), (b"r", os.O_RDONLY, False)):
+        info, _ = await fs.ops.create(inode, name, 0o644, flags | os.O_CREAT, fs.ctx)
+        assert (info.direct_io, info.keep_cache) == (uncached, not uncached)
+        again = await fs.ops.open(await fs.inode(f".snapshots/vm/{name.decode()}"), os.O_RDONLY, fs.ctx)
+        assert (again.direct_io, again.keep_cache) == (False, True)
+        for handle in (info.fh, again.fh):
+            await fs.close(handle)
+    info, _ = await fs.ops.create(await fs.inode(""), b"disk", 0o644, os.O_RDWR | os.O_CREAT, fs.ctx)
+    assert (info.direct_io, info.keep_cache) == (False, True)
+    await fs.close(info.fh)
+
+
+async def test_what_would_empty_a_snapshot_as_it_is_made_takes_none(fs: Fs) -> None:
+    await fs.disk("vm", 1, "one")
+    for flags in (os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC):
+        with refused(EROFS):
+            await fs.create(".snapshots/vm/s", flags)
+    assert await fs.list(".snapshots/vm") == {}
+
+
 async def test_the_times_that_the_kernel_notes_of_a_renamed_snapshot_are_taken_and_ignored(fs: Fs) -> None:
     # With its writeback cache on it sends mtime and ctime by itself, and an error would stick to the file's pages.
     await fs.disk("vm", 1, "one")
