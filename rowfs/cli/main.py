@@ -28,6 +28,7 @@ COMMANDS = {
     "create": "disks:create",
     "resize": "disks:resize",
     "rename": "disks:rename",
+    "trim": "trim:trim",
     "delete": "deletion:delete",
     "snapshot": "snapshots:snapshot",
     "rollback": "snapshots:rollback",

@@ -37,7 +37,7 @@ ERROR_PREFIX = b"error: "
     "options",
     metavar="OPT[,OPT]...",
     multiple=True,
-    help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE.",
+    help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE, zeros=SECONDS.",
 )
 @click.option("--read-only", is_flag=True, help="Let nothing be changed (-o ro).")
 @click.option("--allow-other", is_flag=True, help="Let other users use the mount (-o allow_other).")

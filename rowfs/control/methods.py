@@ -66,6 +66,7 @@ class Methods:
             "create": self.create,
             "resize": self.resize,
             "rename": self.rename,
+            "trim": self.trim,
             "snapshot": self.snapshot,
             "rollback": self.rollback,
             "clone": self.clone,
@@ -167,6 +168,16 @@ class Methods:
         await self._service.truncate(disk, size)
         await self._service.committer.commit()
         return (await self._shown(disk))[0]
+
+    async def trim(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Holes for all blocks of a disk that are zeros."""
+        name, dry_run = parameters(params, {"disk": "name"}, {"dry_run": "flag"})
+
+        async def progress(done: int, total: int) -> None:
+            await caller.progress(done, total, "bytes", "looking for zeros")
+
+        trimmed, freed = await self._service.trim(self._catalog.disk(name), progress, bool(dry_run))
+        return {"trimmed_bytes": trimmed, "freed_bytes": freed}
 
     async def rename(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Another name for a disk or a snapshot."""

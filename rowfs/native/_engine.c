@@ -160,7 +160,9 @@ PyObject *native_serve(PyObject *self, PyObject *args) {
         !take(&engine.snapshot_type, Py_NewRef(snapshot_type)) || !take(&engine.dirty, Py_NewRef(dirty)) ||
         !take(&engine.commits, PyObject_GetAttrString(pool, "commits")) ||
         !take(&engine.versions, PyObject_GetAttrString(pool, "versions")) ||
-        !take(&engine.io, PyObject_GetAttrString(pool, "io")))
+        !take(&engine.io, PyObject_GetAttrString(pool, "io")) ||
+        !take(&engine.space, PyObject_GetAttrString(pool, "space")) ||
+        !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")))
         return NULL;
     engine.data_fd = fd;
     engine.handles = Py_NewRef(handles);
@@ -178,6 +180,8 @@ PyObject *native_stop(PyObject *self, PyObject *args) {
     Py_CLEAR(engine.commits);
     Py_CLEAR(engine.versions);
     Py_CLEAR(engine.io);
+    Py_CLEAR(engine.space);
+    Py_CLEAR(engine.zeros);
     Py_CLEAR(engine.dirty);
     Py_RETURN_NONE;
 }

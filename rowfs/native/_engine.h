@@ -15,7 +15,7 @@ enum {
 /* What the extension answers from. Without `handles` everything is left to Python. */
 extern struct engine {
     PyObject *handles; /* dict: fh -> Handle */
-    PyObject *pool, *commits, *versions, *io, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
+    PyObject *pool, *commits, *versions, *io, *space, *zeros, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
     int data_fd;
 } engine;
 
@@ -23,8 +23,8 @@ extern struct engine {
 #define NAMES(name)                                                                                                    \
     name(addresses) name(begin_read) name(begin_record) name(claim) name(damage) name(dirty_pages) name(end)           \
     name(epoch) name(failed) name(floor) name(head) name(map_changed) name(next) name(own) name(owned) name(pages)     \
-    name(point) name(read_only) name(running) name(size_bytes) name(soft_pages) name(state) name(sync) name(syncing)   \
-    name(target) name(unsynced) name(used)
+    name(point) name(read_only) name(running) name(shortage) name(size_bytes) name(soft_pages) name(state) name(sync)  \
+    name(syncing) name(target) name(unsynced) name(used)
 #define NAME(text) PyObject *text;
 extern struct names {
     NAMES(NAME)

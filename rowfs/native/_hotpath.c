@@ -18,8 +18,8 @@
  *     running, and nothing but data was changed, or so little else that Python makes a record for the journal of it
  *     (Committer.begin_record). `io.unsynced` stays as it is.
  *   - What Linux writes back from its own cache in large pieces, the host is told to write to its disk at once, by a worker.
- *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, a block of
- *     zeros, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
+ *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, zeros
+ *     where space is short, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
  *     failed or short system call. A write that Python does again writes the same bytes to the same blocks. Of a sync that
  *     failed, Python is told (Committer.sync_failed), and then its caller.
  */

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WRITEBACK_RUN_BYTES_MIN = 128 << 10 /* in the mean */ };
+enum {
+    WRITEBACK_RUN_BYTES_MIN = 128 << 10, /* in the mean */
+    ZEROS_MAX = 64,                      /* runs of blocks of zeros that are noted before Python is told */
+};
 
 /* What was written to new places of one head, and Python has not been told. */
 static struct {
@@ -37,7 +40,48 @@ static void tell(void) {
     PyErr_Restore(type, value, trace);
 }
 
+/* Which blocks came as zeros, and Python has not been told: it makes holes of them later (rowfs.store.zeros). */
+static struct {
+    PyObject *disk;
+    unsigned long long block;
+    size_t blocks;
+} zeros[ZEROS_MAX];
+static size_t zeros_count;
+
+static void tell_zeros(void) {
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    for (size_t i = 0; i < zeros_count; i++) {
+        PyObject *told = PyObject_CallMethod(engine.zeros, "note_run", "OKn", zeros[i].disk, zeros[i].block,
+                                             (Py_ssize_t)zeros[i].blocks);
+
+        if (told == NULL) /* they stay data */
+            PyErr_WriteUnraisable(engine.zeros);
+        Py_XDECREF(told);
+        Py_CLEAR(zeros[i].disk);
+    }
+    zeros_count = 0;
+    PyErr_Restore(type, value, trace);
+}
+
+static void note_zero(PyObject *disk, uint64_t block) {
+    size_t last = zeros_count - 1; /* if there is any */
+
+    if (zeros_count && zeros[last].disk == disk && zeros[last].block + zeros[last].blocks == block) {
+        zeros[last].blocks++;
+        return;
+    }
+    if (zeros_count == ZEROS_MAX)
+        tell_zeros();
+    zeros[zeros_count].disk = Py_NewRef(disk);
+    zeros[zeros_count].block = block;
+    zeros[zeros_count++].blocks = 1;
+}
+
 void writes_tell(void) {
+    if (zeros_count)
+        tell_zeros();
     if (placed.head == NULL)
         return;
     if (placed.next > placed.first)
@@ -163,11 +207,15 @@ static void write_back(PyObject *head, const struct fuse_write_in *written) {
         free(job);
 }
 
-static bool has_zero_block(const char *data, size_t size) {
-    static const char zeros[BLOCK_BYTES];
+static bool is_zero(const char *block) {
+    static const char zero[BLOCK_BYTES];
 
+    return block[0] == 0 && memcmp(block, zero, BLOCK_BYTES) == 0;
+}
+
+static bool has_zero_block(const char *data, size_t size) {
     for (const char *block = data; block < data + size; block += BLOCK_BYTES)
-        if (block[0] == 0 && memcmp(block, zeros, BLOCK_BYTES) == 0)
+        if (is_zero(block))
             return true;
     return false;
 }
@@ -176,11 +224,12 @@ bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fu
     uint64_t first = wanted->offset / BLOCK_BYTES, end = first + wanted->size / BLOCK_BYTES;
     struct fuse_write_out done = {.size = wanted->size};
     PyObject *target = target_of(wanted->fh, wanted->offset, wanted->size, true), *head = NULL, *pages = NULL;
-    bool written = false;
+    bool written = false, has_zeros = has_zero_block(data, wanted->size);
 
     if (target != NULL && (PyObject *)Py_TYPE(target) == engine.disk_type &&
         is(engine.pool, names.read_only, Py_False) && is(engine.commits, names.failed, Py_None) &&
-        is(engine.versions, names.damage, Py_None) && !has_zero_block(data, wanted->size))
+        is(engine.versions, names.damage, Py_None) &&
+        !(has_zeros && !is(engine.space, names.shortage, Py_False))) /* then they become holes at once */
         head = PyObject_GetAttr(target, names.head);
     if (head != NULL && head != Py_None && (pages = PyObject_GetAttr(head, names.pages)) != NULL)
         written = true;
@@ -190,6 +239,9 @@ bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fu
         written = page != NULL && write_blocks(target, head, page, block, in_page(block, end),
                                                data + (block - first) * BLOCK_BYTES);
     }
+    for (uint64_t block = first; written && has_zeros && block < end; block++)
+        if (is_zero(data + (block - first) * BLOCK_BYTES))
+            note_zero(target, block);
     if (written) {
         reply_data(fuse_fd, header->unique, &done, sizeof(done));
         if (wanted->size >= LARGE_BYTES && wanted->write_flags & FUSE_WRITE_CACHE)

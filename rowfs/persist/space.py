@@ -37,6 +37,7 @@ SCANS_MAX = 4  # of chunks for one claim, before the data file grows: about 100 
 SLACK_BLOCKS = 8 * GIB // BLOCK_BYTES  # that the data file may be longer than twice what is allocated
 LOADED_CHUNKS_MAX = 1024  # 4 MiB of bitmaps in memory, beside the changed ones
 CHUNK_MAX = 1 << 23  # 1 PiB of data; a table of all chunks is kept in memory
+SHORT_BLOCKS = 256 * MIB // BLOCK_BYTES  # with less than this to be had, or 1/16 of the capacity, space is short
 HOST_RESERVE_BYTES = 64 * MIB  # left on the host file system, so that a full pool can still commit and delete
 NO_ADDRESSES = np.empty(0, np.int64)
 
@@ -97,6 +98,7 @@ class Space:
         self._freed: list[np.ndarray] = []  # since the last freeze
         self._unrecycled: list[np.ndarray] = []  # durable or in a commit, not yet recycled
         self.freed_blocks = 0  # how many are in the two above
+        self.shortage = False  # there is little left: looked at when a claim is made and when blocks are recycled
 
     # Allocating
 
@@ -143,6 +145,7 @@ class Space:
     def _renew(self, claim: Claim, blocks: int) -> None:
         self.drop(claim)
         if self._host_free_bytes() < HOST_RESERVE_BYTES:
+            self.shortage = True
             raise NoSpaceError(
                 "the file system that holds the pool is full: free some space there, or delete snapshots"
             )
@@ -155,14 +158,15 @@ class Space:
             self._free_runs.clear()
             run = self._claim_run(want)
         if run is None:
+            self.shortage = True
             raise NoSpaceError("the pool is full: delete snapshots or disks")
         claim.next, claim.end = run
         self._claims.add(claim)
+        self._look_for_shortage()
 
     def _claim_run(self, want: int) -> tuple[int, int] | None:
         if self.capacity_blocks is not None:
-            claimed = sum(claim.end - claim.next for claim in self._claims)
-            want = min(want, self.capacity_blocks - self.allocated_blocks - claimed)
+            want = min(want, self.capacity_blocks - self.allocated_blocks - self._claimed_blocks())
         scans = 0
         while want > 0:
             if self._free_runs:
@@ -297,8 +301,17 @@ class Space:
         del self._unrecycled[place]  # only now: bitmaps that were loaded above had to have these blocks
         self.allocated_blocks -= len(freed)
         self.freed_blocks -= len(freed)
+        self._look_for_shortage()
 
     # Looking
+
+    def _look_for_shortage(self) -> None:
+        capacity = self.capacity_blocks
+        few = SHORT_BLOCKS if capacity is None else min(SHORT_BLOCKS, capacity // 16)
+        self.shortage = self.free_blocks() - self._claimed_blocks() < few
+
+    def _claimed_blocks(self) -> int:
+        return sum(claim.end - claim.next for claim in self._claims)
 
     def end_of_used(self) -> int:
         """The address behind the last block that was allocated when the pool was opened."""

@@ -145,6 +145,7 @@ class Daemon:
         self._pool = pool
         self._mountpoint = mountpoint
         self._options = options
+        pool.io.zeros.after_s = options.zeros_s
         self._service = Service(pool, mountpoint, session.invalidate)
         born_ns = pool.catalog.pool.created_ns
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)

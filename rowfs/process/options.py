@@ -11,11 +11,13 @@ from rowfs.base.errors import UsageError
 from rowfs.base.units import MIB, parse_size
 from rowfs.mount.inodes import AS_THEY_ARE, Shown
 from rowfs.store.pool import CACHE_BYTES
+from rowfs.store.zeros import AFTER_S
 
 CACHE_BYTES_MIN = MIB
 ID_MAX = 2**32 - 2  # the one above means "no one" to the kernel
 ID_DIGITS_MAX = 20
 UMASK_MAX = 0o777
+ZEROS_S_MAX = 10**9
 # mount(8) and systemd pass these on; they mean nothing here, or are what rowfs does anyway.
 _IGNORED = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"} | {
     *("suid", "dev", "exec", "async", "atime", "noatime", "relatime", "norelatime", "diratime", "nodiratime"),
@@ -33,6 +35,7 @@ class Options:
     cache_bytes: int = CACHE_BYTES
     fuse: frozenset[str] = frozenset()  # words for libfuse
     shown: Shown = AS_THEY_ARE
+    zeros_s: float | None = AFTER_S  # how long blocks of zeros stay data; None: until the disk is trimmed
 
 
 def parse_options(text: str) -> Options:
@@ -40,6 +43,7 @@ def parse_options(text: str) -> Options:
     read_only, cache_bytes, fuse = False, CACHE_BYTES, set()
     uid = gid = None
     umask = 0
+    zeros_s: float | None = AFTER_S
     for word in filter(None, text.split(",")):
         name, _, value = word.partition("=")
         if word in ("ro", "rw"):
@@ -52,13 +56,16 @@ def parse_options(text: str) -> Options:
             gid = _number(value, lambda group: grp.getgrnam(group).gr_gid, "group")
         elif name == "umask" and value:
             umask = _umask(value)
+        elif name == "zeros" and value:
+            zeros_s = _zeros(value)
         elif word in _FUSE:
             fuse.add(word)
         elif word not in _IGNORED and not word.startswith(_IGNORED_BEGINNINGS):
             raise UsageError(
-                f"there is no mount option {word}: ro, allow_other, uid=USER, gid=GROUP, umask=MODE and cache=SIZE are"
+                f"there is no mount option {word}: ro, allow_other, uid=USER, gid=GROUP, umask=MODE, cache=SIZE "
+                f"and zeros=SECONDS are"
             )
-    return Options(read_only, cache_bytes, frozenset(fuse), Shown(uid, gid, umask))
+    return Options(read_only, cache_bytes, frozenset(fuse), Shown(uid, gid, umask), zeros_s)
 
 
 def _cache(text: str) -> int:
@@ -66,6 +73,14 @@ def _cache(text: str) -> int:
     if size < CACHE_BYTES_MIN:
         raise UsageError("the cache needs at least 1M")
     return size
+
+
+def _zeros(text: str) -> float | None:
+    if text == "never":
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) > ZEROS_S_MAX:
+        raise UsageError(f"zeros={text} is no time: give whole seconds, at most {ZEROS_S_MAX}, or never")
+    return float(text)
 
 
 def _number(text: str, look_up: Callable[[str], int], what: str) -> int:

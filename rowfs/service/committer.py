@@ -17,6 +17,7 @@ import trio
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
+from rowfs.service.trimming import Trimming
 from rowfs.store.commit import Batch
 from rowfs.store.pool import Pool
 
@@ -49,6 +50,8 @@ class Committer:
         """`requests` tells how many requests there were, so that background work steps back while there are many."""
         self._pool = pool
         self._requests = requests
+        self.trimming = Trimming(pool, self)
+        self.asked = 0  # how often somebody wanted a commit
         self._hurried = 0  # who waits for space, or for the end
         self._commits = pool.commits
         self._next = _Outcome()
@@ -74,10 +77,11 @@ class Committer:
         """
         if self._pool.read_only:
             return
+        self.asked += 1
         self._check()
         if self._commits.needed or (whole and self._commits.map_behind):
             outcome = self._next
-            self._kick(whole)
+            self.kick(whole)
         elif self._current is not None:
             outcome = self._current
             if self.waiting:
@@ -96,11 +100,12 @@ class Committer:
         """After a write: see to it that what is not yet durable stays within bounds."""
         pages, crowded = self._pool.versions.dirty_pages, self._pool.space.shares.crowded
         if pages > self.soft_pages or crowded:
-            self._kick(whole=True)
+            self.kick(whole=True)
             if pages > self.hard_pages or crowded:
                 await self.commit(whole=True)
 
-    def _kick(self, whole: bool = False) -> None:
+    def kick(self, whole: bool = False) -> None:
+        """Have a commit begin, with `whole` of the map; nobody waits for it."""
         self._whole |= whole
         self._kicked.set()
 
@@ -115,10 +120,14 @@ class Committer:
 
     async def _make_space(self, blocks: float) -> None:
         space, reclaimer = self._pool.space, self._pool.reclaimer
+        self._pool.io.zeros.hurry()
         while space.free_blocks() < blocks:
+            emptied = await self.trimming.some()
             await self.commit(whole=True)  # what was deleted can be reclaimed from then on
             await self._recycled()
-            if space.free_blocks() >= blocks or not (reclaimer.step(RECLAIM_SLICE_S) or space.freed_blocks):
+            if space.free_blocks() >= blocks:
+                return
+            if not (emptied or self._pool.io.zeros.due or reclaimer.step(RECLAIM_SLICE_S) or space.freed_blocks):
                 return
             await trio.lowlevel.checkpoint()
 
@@ -169,6 +178,7 @@ class Committer:
             nursery.start_soon(self._commit_on_time)
             nursery.start_soon(self._reclaim)
             nursery.start_soon(self._recycle)
+            nursery.start_soon(self.trimming.run)
             task_status.started()
             while not self._stopping:
                 await self._kicked.wait()
@@ -280,7 +290,7 @@ class Committer:
                 continue
             self._looked = trio.current_time()
             if self._commits.wanted:
-                self._kick(whole=True)
+                self.kick(whole=True)
 
     async def _recycle(self) -> None:
         while True:
@@ -327,7 +337,7 @@ class Committer:
                 seen = count
                 continue
             if reclaimer.needs_commit:
-                self._kick(whole=True)
+                self.kick(whole=True)
             await trio.sleep(0.05 if reclaimer.pending else 0.2)
 
     def _step(self) -> bool:

@@ -23,6 +23,7 @@ from rowfs.host.holders import devices, file_systems, users
 from rowfs.native import extension
 from rowfs.service.committer import Committer
 from rowfs.service.kernelcache import KernelCache
+from rowfs.service.trimming import Progress
 from rowfs.store.diskio import point_of, readable
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
@@ -209,6 +210,15 @@ class Service:
             if done % SLICE_PAGES == SLICE_PAGES - 1:
                 await self.committer.throttle()
                 await trio.lowlevel.checkpoint()
+
+    async def trim(self, disk: Disk, progress: Progress, dry_run: bool = False) -> tuple[int, int]:
+        """As Trimming.trim, of what was written before it was asked for; durable."""
+        self.pool.check_writable()
+        await self.cache.flush(disk)
+        with self.held(disk):
+            done = await self.committer.trimming.trim(disk, progress, dry_run)
+        await self.committer.commit()
+        return done
 
     async def seek(self, target: Disk | Snapshot, offset: int, whence: int) -> int:
         """As lseek(2) with SEEK_DATA or SEEK_HOLE. Raises RowfsError with ENXIO past the last data, or the end."""

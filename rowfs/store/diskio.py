@@ -2,8 +2,11 @@
 
 A block is overwritten in place where the head's version of its page owns it; else a new block is allocated, written,
 and only then put into the page. So a write that fails leaves the disk as it was, and data under a snapshot is never
-touched. A block of zeros is stored as a hole. A range that is shared gets the blocks of another range: none is copied,
-each has one owner more.
+touched. A range that is shared gets the blocks of another range: none is copied, each has one owner more.
+
+Zeros are data like any other: a write never frees a block and never makes a hole, so that a disk which was written once
+is overwritten without a change of the map. Which blocks came as zeros is noted (store.zeros), and these become holes
+later. Where space is short they do at once, so that a full pool still takes zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from itertools import groupby
 
 import numpy as np
 
-from rowfs.base.errors import RowfsError, UsageError
+from rowfs.base.errors import NoSpaceError, RowfsError, UsageError
 from rowfs.base.ranges import Segment, Span, runs, segments
 from rowfs.base.units import (
     BLOCK_BITS,
@@ -30,6 +33,7 @@ from rowfs.persist.datafile import DataFile
 from rowfs.persist.space import Space
 from rowfs.store.model import INHERITED, OWNED, SHARED, Branch, Disk, Page, Point, Snapshot, State, VersionKey
 from rowfs.store.versions import Versions
+from rowfs.store.zeros import Zeros, slot_bits, zero_blocks
 
 ZERO_BLOCK = bytes(BLOCK_BYTES)
 SLOT_MASK = PAGE_BLOCKS - 1
@@ -47,6 +51,7 @@ class DiskIO:
         self.data = data
         self.space = space
         self.versions = versions
+        self.zeros = Zeros()
         self.unsynced = False  # something that an fsync has to wait for was changed since the last commit began
         self.changed: set[Disk | Branch] = set()  # whose counts changed since then
         self.unjournaled: set[Disk | Branch | Page] = set()  # what the journal's next record has to hold
@@ -191,18 +196,27 @@ class DiskIO:
         self._write_blocks(disk, head, segment._replace(blocks=1), memoryview(block))
 
     def _write_blocks(self, disk: Disk, head: Branch, segment: Segment, data: memoryview) -> None:
-        slot, blocks = segment.slot, segment.blocks
-        zeros = _zero_blocks(data, blocks)
-        if zeros is None:
-            owned = self._owned(head, segment.page, slot, blocks)
-            if owned == blocks:
-                self._write_in_place(head, segment.page, slot, blocks, data)
-            elif owned == 0:
-                self.redirect(disk, head, segment.page, slot, blocks, data)
-            else:
-                self._write_mixed(disk, head, segment, data, np.zeros(blocks, bool))
-        else:
+        zeros = zero_blocks(data)
+        if not zeros.any():
+            self._write_data(disk, head, segment, data)
+        elif self.space.shortage:
             self._write_mixed(disk, head, segment, data, zeros)
+        else:
+            try:
+                self._write_data(disk, head, segment, data)
+            except NoSpaceError:
+                self._write_mixed(disk, head, segment, data, zeros)
+            self.zeros.note(disk, segment.page, slot_bits(zeros) << segment.slot)
+
+    def _write_data(self, disk: Disk, head: Branch, segment: Segment, data: memoryview) -> None:
+        slot, blocks = segment.slot, segment.blocks
+        owned = self._owned(head, segment.page, slot, blocks)
+        if owned == blocks:
+            self._write_in_place(head, segment.page, slot, blocks, data)
+        elif owned == 0:
+            self.redirect(disk, head, segment.page, slot, blocks, data)
+        else:
+            self._write_mixed(disk, head, segment, data, np.zeros(blocks, bool))
 
     def _owned(self, head: Branch, index: PageIndex, slot: int, blocks: int) -> int:
         page = self.versions.page(head, index)
@@ -237,7 +251,7 @@ class DiskIO:
             self.data.write(address, data[start : start + (count << BLOCK_BITS)])
 
     def redirect(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
-        """Write blocks that the head does not own, none of them zeros, to new places (also for native/_writes.c).
+        """Write blocks that the head does not own to new places (also for native/_writes.c).
 
         Raises as `write`, with what was written until then mapped.
         """
@@ -291,9 +305,9 @@ class DiskIO:
         return int(np.count_nonzero(mine))
 
     def _unmap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int) -> None:
-        self._remap(disk, head, index, slot, HOLES[:blocks])
+        self.remap(disk, head, index, slot, HOLES[:blocks])
 
-    def _remap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, wanted: np.ndarray) -> None:
+    def remap(self, disk: Disk, head: Branch, index: PageIndex, slot: int, wanted: np.ndarray) -> None:
         """Have slots hold other blocks, which the head owns beside others from now on, or holes."""
         end = slot + len(wanted)
         page = self.versions.page(head, index)
@@ -391,7 +405,7 @@ class DiskIO:
         blocks = min(blocks, PAGE_BLOCKS - max(first, slot))
         index = PageIndex(at // PAGE_BLOCKS)
         addresses = np.frombuffer(self.versions.page(point, index).addresses, np.int64)
-        self._remap(disk, head, PageIndex(to // PAGE_BLOCKS), slot, addresses[first : first + blocks].copy())
+        self.remap(disk, head, PageIndex(to // PAGE_BLOCKS), slot, addresses[first : first + blocks].copy())
         if isinstance(point, Branch):
             self.versions.mark_shared(point, index)
         return blocks
@@ -434,17 +448,6 @@ def _whole_blocks(source: Disk | Snapshot, at: int, disk: Disk, to: int, length:
     """How many blocks of a range can be shared: those it covers, and one more if both disks end in it."""
     blocks, rest = divmod(length, BLOCK_BYTES)
     return blocks + bool(rest and at + length >= source.size_bytes and to + length >= disk.size_bytes)
-
-
-def _zero_blocks(data: memoryview, blocks: int) -> np.ndarray | None:
-    """Which blocks are all zeros; None: none of them."""
-    words = np.frombuffer(data, np.uint64).reshape(blocks, BLOCK_BYTES // 8)
-    zeros: np.ndarray = words[:, 0] == 0
-    if not zeros.any():
-        return None
-    for at in np.flatnonzero(zeros):
-        zeros[at] = not words[at].any()
-    return zeros if zeros.any() else None
 
 
 def _clipped(offset: int, length: int, start: int, size: int) -> Iterator[Extent]:

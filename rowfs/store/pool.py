@@ -50,6 +50,7 @@ from rowfs.store.groups import Groups
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
+from rowfs.store.trim import Trim
 from rowfs.store.versions import Versions
 
 CACHE_BYTES = 64 * MIB
@@ -166,6 +167,7 @@ class Pool:
         )
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)
+        self.trim = Trim(self.io)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
         self.groups = Groups(self)
         self.figures = Figures(self.versions, self.catalog, shares)

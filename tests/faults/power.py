@@ -231,6 +231,7 @@ class Driver:
                 (40, self.write),
                 (6, self.write_zeros),
                 (6, self.trim),
+                (3, self.empty),
                 (2, self.create),
                 (2, self.snapshot),
                 (1, self.delete_snapshot),
@@ -242,6 +243,7 @@ class Driver:
             (30, self.write),
             (2 if self.sharing else 6, self.write_zeros),
             (2 if self.sharing else 6, self.trim),
+            (6, self.empty),
             (1 if self.sharing else 5, self.resize),
             (3 if self.sharing else 5, self.create),
             (10, self.snapshot),
@@ -295,7 +297,7 @@ class Driver:
         return None
 
     def write_zeros(self) -> None:
-        """Whole blocks of zeros, which become holes."""
+        """Whole blocks of zeros, which become holes in time."""
         found = self._disk()
         if found is not None:
             offset, length = self._range(whole=self.rng.random() < 0.8)
@@ -321,6 +323,17 @@ class Driver:
                 self.pool.punch(disk, offset, length)
             except NoSpaceError:
                 self._full(name, disk, before)
+
+    def empty(self) -> None:
+        """What came as zeros and still is becomes holes, or whatever is zeros on a disk: it reads the same."""
+        found = self._disk()
+        if self.rng.random() < 0.5 or found is None:
+            self.pool.io.zeros.hurry()
+            while (piece := self.pool.io.zeros.take()) is not None:
+                self.pool.trim.empty(piece, wait=True)
+        else:
+            for piece in self.pool.trim.pieces(found[1]):
+                self.pool.trim.empty(piece, wait=True)
 
     # A pool that is full
 

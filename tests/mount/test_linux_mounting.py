@@ -92,6 +92,7 @@ def test_options_reach_the_mount(make_mounted: Callable[..., Mounted], helper: N
         ("umask=9", "umask"),
         ("umask=1777", "umask"),
         ("cache=1K", "cache"),
+        ("zeros=-1", "zeros=-1 is no time"),
     ],
 )
 def test_an_option_that_is_none_is_refused(mounted: Mounted, helper: None, option: str, says: str) -> None:

@@ -25,6 +25,7 @@ from tests.mount.helpers import (
     read_direct,
     read_file,
     run,
+    until,
     write_direct,
     write_file,
 )
@@ -55,7 +56,7 @@ def test_cp_brings_an_image_in_and_out(mounted: Mounted, tmp_path: Path) -> None
     forget_pages(mounted.path("vm"))
     run("cp", mounted.path("vm"), tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == data
-    assert mounted.disk("vm")["mapped_bytes"] == 3 * MIB + 2 * B  # zeros are holes
+    assert mounted.disk("vm")["mapped_bytes"] == 4 * MIB + 2 * B  # zeros are data
     run("cp", tmp_path / "image", mounted.path("vm"))  # over what is there
     forget_pages(mounted.path("vm"))
     assert read_file(mounted.path("vm")) == data
@@ -347,7 +348,20 @@ def test_holes_take_no_space_and_read_as_zeros(mounted: Mounted) -> None:
     assert read_direct(path, 5 * MIB, 2 * B) == (bytes(3) + b"0123456789").ljust(2 * B, b"\0")
     assert read_direct(path, (1 << 40) - B) == bytes(B - 10) + b"0123456789"
     write_file(path, bytes(B), 0, sync=True)
+    assert mounted.disk("vm")["mapped_bytes"] == 3 * B  # zeros are data
+    assert "4.0K of zeros would become holes" in mounted.cli("trim", "--dry-run", ":vm")
+    assert "4.0K of zeros are holes now, 4.0K came back" in mounted.cli("trim", ":vm")
     assert mounted.disk("vm")["mapped_bytes"] == 2 * B
+    assert read_direct(path, 0, B) == bytes(B)
+
+
+def test_zeros_become_holes_by_themselves_after_the_time_that_the_mount_says(mounted: Mounted) -> None:
+    mounted.remount("-o", "zeros=1")
+    path = make(mounted, "vm", 64 * MIB)
+    run("dd", "if=/dev/zero", f"of={path}", "bs=1M", "count=20", "conv=notrunc,fsync")
+    assert mounted.disk("vm")["mapped_bytes"] == 20 * MIB
+    until(lambda: mounted.disk("vm")["mapped_bytes"] == 0, "holes")
+    until(lambda: mounted.info()["used_bytes"] < MIB, "their space")
 
 
 def test_append_and_reads_past_the_end(mounted: Mounted) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EFBIG, ENOENT, EROFS, ESTALE
+from errno import EFBIG, ENOENT, ENOSPC, EROFS, ESTALE
 
 import pytest
+import trio
 
+from rowfs.base.errors import StorageError
 from rowfs.base.times import TIME_NS_MAX, TIME_NS_MIN
-from rowfs.base.units import DISK_BYTES_MAX, TIB
-from tests.operations.helpers import Fs, refused
+from rowfs.base.units import DISK_BYTES_MAX, MIB, TIB
+from tests.operations.conftest import Log
+from tests.operations.helpers import Fs, refused, until
 from tests.store.helpers import B, fill
 
 
@@ -76,13 +79,71 @@ async def test_stat_tells_what_is_mapped(fs: Fs) -> None:
     assert (snapshot.st_size, snapshot.st_blocks) == (1000 * B, 3 * B // 512)
 
 
-async def test_zeros_are_stored_as_a_hole(fs: Fs) -> None:
+async def test_zeros_are_data_and_become_holes_when_nobody_syncs(fs: Fs) -> None:
     await fs.disk("vm", 4, "one", "two", "three", "four")
+    fs.pool.io.zeros.after_s = 0.1
     handle = await fs.open("vm")
     await fs.ops.write(handle, B, bytes(2 * B))
     await fs.close(handle)
-    assert (await fs.stat("vm")).st_blocks == 2 * B // 512
+    assert (await fs.stat("vm")).st_blocks == 4 * B // 512
+    await until(lambda: fs.pool.catalog.disk("vm").mapped_blocks == 2, "holes")
+    await fs.service.committer.commit()
+    await until(lambda: fs.pool.space.allocated_blocks == 3, "their blocks to come back")
     assert await fs.holds("vm", "one", "", "", "four")
+    assert await fs.after_a_crash().holds("vm", "one", "", "", "four")
+
+
+async def test_zeros_stay_data_while_somebody_syncs(fs: Fs) -> None:
+    await fs.disk("vm", 4, "one", "two", "three", "four")
+    zeros = fs.pool.io.zeros
+    zeros.after_s = 0.01
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, B, bytes(2 * B))
+
+    def synced_until_due() -> bool:
+        fs.service.committer.asked += 1
+        return zeros.due
+
+    await until(synced_until_due, "zeros that are due")
+    for _ in range(100):
+        fs.service.committer.asked += 1
+        await trio.sleep(0.001)
+    assert fs.pool.catalog.disk("vm").mapped_blocks == 4
+    await until(lambda: not zeros.due, "holes")
+    assert fs.pool.catalog.disk("vm").mapped_blocks == 2
+    await fs.close(handle)
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_zeros_make_space_for_who_finds_none(fs: Fs) -> None:
+    await fs.disk("vm", 512)
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, 0, bytes(100 * B))
+    for block in range(100, 355):
+        await fs.put(handle, block, f"block {block}")
+    disk = fs.pool.catalog.disk("vm")
+    assert disk.mapped_blocks == 255
+    assert await fs.holds("vm", *[""] * 100, *(f"block {block}" for block in range(100, 355)), *[""] * 157)
+    with refused(ENOSPC):
+        await fs.put(handle, 400, "one too many")
+    await fs.close(handle)
+
+
+async def test_zeros_that_cannot_be_looked_at_stay_data(fs: Fs, log: Log) -> None:
+    await fs.disk("vm", 4, "one", "two")
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, 0, bytes(B))
+    await fs.close(handle)
+
+    def broken(*_: object) -> bool:
+        raise StorageError("read of the data file failed: Input/output error")
+
+    fs.pool.data.read_cached = broken  # type: ignore[method-assign]
+    fs.pool.io.zeros.hurry()
+    await until(lambda: log.lines, "a line in the log")
+    assert "zeros of vm stay data" in log.take()
+    del fs.pool.data.read_cached
+    assert fs.pool.catalog.disk("vm").mapped_blocks == 2
 
 
 async def test_a_disk_cut_short_and_grown_again_reads_zeros(fs: Fs) -> None:

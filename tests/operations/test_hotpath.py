@@ -14,6 +14,7 @@ from errno import EIO
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from rowfs.mount.operations import Handle
@@ -22,7 +23,7 @@ from rowfs.store.diskio import point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
 from tests.operations.helpers import Survivor
-from tests.store.helpers import B, Home, fill, ready
+from tests.store.helpers import B, Home, address, fill, ready
 
 SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
 WRITE_CACHE = 1  # a write's flag
@@ -347,12 +348,37 @@ def test_requests_that_make_no_sense_are_left_to_python(kernel: Kernel) -> None:
     assert kernel.read(DISK, 0, B) == blocks("a")
 
 
-def test_zeros_are_left_to_python(kernel: Kernel) -> None:
+def test_zeros_are_data_of_which_python_is_told(kernel: Kernel) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a", "b", "c"))
+    kernel.pool.commit()
+    held = [address(kernel.pool, kernel.disk, block) for block in range(3)]
+    assert kernel.write(DISK, 0, blocks("x") + bytes(B) + blocks("z")) == 3 * B
+    kernel.pool.write(kernel.disk, PAGE + 100 * B, blocks("d"))
+    assert kernel.write(DISK, PAGE - 3 * B, bytes(6 * B)) == 6 * B
+    assert kernel.write(DISK, 2 * B, bytes(B - 1) + b"1") == B
+    assert [address(kernel.pool, kernel.disk, block) for block in range(3)] == held
+    assert (kernel.disk.mapped_blocks, kernel.read(DISK, B, B)) == (10, bytes(B))
+    zeros = kernel.pool.io.zeros
+    zeros.hurry()
+    pieces = {}
+    while (piece := zeros.take()) is not None:
+        pieces[piece.page] = np.flatnonzero(piece.slots).tolist()
+    assert pieces == {0: [1, 509, 510, 511], 1: [0, 1, 2]}
+
+
+def test_more_zeros_than_c_keeps_in_mind_are_all_told(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, b"x" * PAGE)
+    assert kernel.write_many(*((DISK, block * B, bytes(B)) for block in range(0, 400, 2))) == 200
+    kernel.pool.io.zeros.hurry()
+    piece = kernel.pool.io.zeros.take()
+    assert piece is not None and np.flatnonzero(piece.slots).tolist() == list(range(0, 400, 2))
+
+
+def test_zeros_are_left_to_python_where_space_is_short(kernel: Kernel) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b"))
+    kernel.pool.space.shortage = True
     assert kernel.write(DISK, 0, bytes(B)) is None
-    assert kernel.write(DISK, 0, blocks("x") + bytes(B) + blocks("z")) is None
-    assert kernel.write(DISK, 0, bytes(B - 1) + b"1") == B
-    assert kernel.read(DISK, 0, 3 * B) == bytes(B - 1) + b"1" + blocks("b", "c")
+    assert kernel.write(DISK, 0, blocks("x")) == B
 
 
 def test_a_handle_with_o_sync_is_left_to_python(kernel: Kernel) -> None:

@@ -14,7 +14,7 @@ from rowfs.base.names import DESCRIPTION_BYTES_MAX
 from rowfs.base.units import DISK_BYTES_MAX, MIB
 from rowfs.control.server import BadParams
 from tests.operations.helpers import Fs, Writes
-from tests.store.helpers import B
+from tests.store.helpers import B, fill
 
 DISK = {
     "name",
@@ -161,6 +161,50 @@ async def test_verbs_answer_with_what_they_made(fs: Fs) -> None:
     assert await fs.ask("rollback", disk="web", snapshot="t", discard=True) == {"kept": None}
     assert (await fs.stat("web")).st_size == 4 * B
     assert fs.kernel.asked.count(("truncate", "vm")) == 1
+
+
+async def test_trim_makes_holes_of_zeros_that_were_written_long_ago(fs: Fs) -> None:
+    await fs.disk("vm", 1200, "one", "two", "three")
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, B, bytes(B))
+    await fs.ops.write(handle, 500 * B, bytes(700 * B))
+    await fs.close(handle)
+    fs.pool.io.zeros.after_s = None
+    fs.pool.io.zeros.__init__()  # type: ignore[misc]
+    assert await fs.ask("trim", disk="vm", dry_run=True) == {"trimmed_bytes": 701 * B, "freed_bytes": 0}
+    assert (await fs.stat("vm")).st_blocks == 703 * B // 512
+    assert await fs.ask("trim", disk="vm") == {"trimmed_bytes": 701 * B, "freed_bytes": 701 * B}
+    assert ("flush", "vm") in fs.kernel.asked
+    assert fs.caller.told[-1] == (703 * B, 703 * B, "bytes", "looking for zeros")
+    assert (await fs.stat("vm")).st_blocks == 2 * B // 512
+    crashed = fs.after_a_crash()
+    assert (await crashed.stat("vm")).st_blocks == 2 * B // 512
+    assert await crashed.holds("vm", "one", "", "three", *[""] * 1197)
+
+
+async def test_what_is_written_while_a_disk_is_trimmed_stays(fs: Fs) -> None:
+    await fs.disk("vm", 512)
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, 0, bytes(512 * B))
+
+    async def others() -> None:
+        await fs.put(handle, 3, "mine")
+        await fs.put(handle, 300, "mine too")
+
+    fs.kernel.meanwhile = others
+    read = fs.service.committer.trimming._read
+
+    async def slow(spans: Any) -> memoryview:
+        data = await read(spans)
+        await fs.put(handle, 300, "later")
+        await fs.put(handle, 400, "last")
+        return data
+
+    fs.service.committer.trimming._read = slow  # type: ignore[method-assign]
+    assert (await fs.ask("trim", disk="vm"))["trimmed_bytes"] == 509 * B
+    assert fs.pool.read(fs.pool.catalog.disk("vm"), 300 * B, B) == fill("later")
+    assert fs.pool.read(fs.pool.catalog.disk("vm"), 400 * B, B) == fill("last")
+    await fs.close(handle)
 
 
 async def test_a_snapshot_without_a_name_gets_one(fs: Fs) -> None:
@@ -435,7 +479,7 @@ async def test_a_description_is_read_back_whatever_its_text(fs: Fs) -> None:
 async def test_diff_and_extents_come_in_parts(fs: Fs) -> None:
     await chain(fs)
     handle = await fs.open("vm")
-    await fs.ops.write(handle, 0, bytes(B))
+    await fs.extra("fallocate", handle, 3, 0, B)  # a hole
     await fs.put(handle, 3, "new")
     await fs.close(handle)
     assert await fs.ask("diff", disk="vm", from_snapshot="b") == {"changed_bytes": 3 * B}

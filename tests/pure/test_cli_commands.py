@@ -46,6 +46,23 @@ def test_resize_cannot_take_more_than_there_is(world: World) -> None:
     )
 
 
+def test_trim(world: World) -> None:
+    world.answer(trim={"trimmed_bytes": 3 << 20, "freed_bytes": 1 << 20})
+    assert world.run("trim", world.mount / "vm1")[:2] == (
+        0,
+        f"{world.mount}/vm1: 3.0M of zeros are holes now, 1.0M came back\n",
+    )
+    assert world.run("trim", "--dry-run", world.mount / "vm1")[:2] == (
+        0,
+        f"{world.mount}/vm1: 3.0M of zeros would become holes\n",
+    )
+    _, out, _ = world.run("trim", "--json", world.mount / "vm1")
+    assert json.loads(out) == {"trimmed_bytes": 3 << 20, "freed_bytes": 1 << 20}
+    assert world.asked() == [("trim", {"disk": "vm1", **dry}) for dry in ({}, {"dry_run": True}, {})]
+    code, _, error = world.run("trim", world.mount / "vm1@a")
+    assert (code, "vm1@a" in error) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "params"),
     [

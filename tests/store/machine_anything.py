@@ -60,6 +60,12 @@ class Disks(Machine):
         _, disk, image = self._disk(n)
         self._write(disk, image, block * B, b"".join(bytes(B) if zero else self._bytes(B) for zero in zeros))
 
+    @rule()
+    def make_holes_of_zeros(self) -> None:
+        self.pool.io.zeros.hurry()
+        while (piece := self.pool.io.zeros.take()) is not None:
+            self.pool.trim.empty(piece, wait=True)
+
     @Machine.has_disk
     @rule(n=numbers, block=blocks, skip=skips, length=lengths | st.just(3 << 20))
     def punch(self, n: int, block: int, skip: int, length: int) -> None:

@@ -39,6 +39,7 @@ def scatter(pool: Pool, pages: int, blocks: int = 256) -> None:
     disk = pool.create_disk("d", pages * PAGE_BYTES)
     data = (b"x" * B + bytes(B)) * blocks
     for page in range(pages):
+        pool.space.shortage = True  # zeros become holes at once
         pool.write(disk, page * PAGE_BYTES, data)
 
 

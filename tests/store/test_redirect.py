@@ -1,4 +1,4 @@
-"""Redirect-on-write: data under a snapshot is never touched, what a disk owns is overwritten, zeros are holes."""
+"""Redirect-on-write: data under a snapshot is never touched, what a disk owns is overwritten."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from rowfs.base.units import PAGE_BYTES
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
-from tests.store.helpers import SIZE, B, Home, P, address, addresses_of, findings, get, put, stored
+from tests.store.helpers import SIZE, B, Home, address, addresses_of, findings, get, put, stored
 
 
 @pytest.fixture
@@ -135,39 +135,10 @@ def test_a_write_after_a_snapshot_copies_one_page_of_the_map(pool: Pool, disk: D
     assert len(batch.update.pages) == 1
 
 
-def test_a_block_of_zeros_is_a_hole(pool: Pool) -> None:
-    disk = pool.create_disk("z", SIZE)
-    pool.write(disk, 0, bytes(20 * B))
-    pool.write(disk, P * B, b"".join([b"x" * B, bytes(B), b"y" * B]))
-    assert disk.mapped_blocks == 2
-    assert pool.space.allocated_blocks == 3
-    assert address(pool, disk, P + 1) == 0
-
-
-def test_overwriting_with_zeros_gives_the_block_back(pool: Pool, disk: Disk) -> None:
+def test_a_punch_where_nothing_is_changes_nothing(pool: Pool, disk: Disk) -> None:
     pool.commit()
-    pool.write(disk, 511 * B, bytes(B))
-    assert (disk.mapped_blocks, address(pool, disk, 511)) == (2, 0)
-    pool.commit()
-    assert pool.space.allocated_blocks == 3
-    assert get(pool, disk, 510, 3) == ["a", "", "c"]
-
-
-def test_zeros_where_nothing_is_change_nothing(pool: Pool, disk: Disk) -> None:
-    pool.commit()
-    pool.write(disk, 0, bytes(100 * B))
-    pool.write(disk, 7, bytes(100))
     pool.punch(disk, 0, 100 * B)
     assert not pool.commits.needed
-
-
-def test_almost_zeros_are_data(pool: Pool) -> None:
-    disk = pool.create_disk("z", SIZE)
-    for block in range(4):
-        pool.write(disk, block * B, bytes(B - 1) + b"\1")
-    pool.write(disk, 4 * B, bytes(8) + b"\1" + bytes(2 * B - 9))
-    assert disk.mapped_blocks == 5
-    assert pool.read(disk, 4 * B - 1, 1) == b"\1"
 
 
 def test_trim_under_a_snapshot_hides_the_old_data(home: Home, pool: Pool, disk: Disk) -> None:
