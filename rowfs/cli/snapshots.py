@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from string import Formatter
 from typing import Any
@@ -57,6 +58,8 @@ def snapshot(
     """
     if freeze_timeout is not None and not freeze:
         raise UsageError("--freeze-timeout goes together with --freeze")
+    if freeze_timeout is not None and not math.isfinite(freeze_timeout):
+        raise UsageError("a freeze lasts a number of seconds")
     wanted = [_snapshot_wanted(address) for address in addresses]
     options: dict[str, Any] = {
         "description": description,

@@ -6,9 +6,9 @@ from typing import Any
 
 from rowfs.base.format import GroupRecord
 from rowfs.base.times import rfc3339
+from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
-from rowfs.control.server import BadParams, Caller, Method
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.service.groups import GroupVerbs
 from rowfs.service.objects import counted, disk_object, snapshot_object

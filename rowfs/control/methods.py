@@ -16,10 +16,10 @@ from rowfs.base.format import FORMAT_VERSION, TEMPORARY
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.control.chains import select
+from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.groups import GroupMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
-from rowfs.control.server import BadParams, Caller, Method
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension

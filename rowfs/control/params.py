@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowfs.control.server import BadParams
+from rowfs.control.connection import BadParams
 
 Params = dict[str, Any]
 
@@ -38,5 +38,16 @@ def _fits(value: Any, kind: str) -> bool:
     if kind in ("size", "seconds") and isinstance(value, bool):
         return False
     if kind == "names":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, _KINDS[kind])
+        return isinstance(value, list) and all(_stands_for_bytes(item) for item in value)
+    return isinstance(value, _KINDS[kind]) and (kind != "name" or _stands_for_bytes(value))
+
+
+def _stands_for_bytes(text: Any) -> bool:
+    """JSON can write halves of characters, which stand for nothing, except for those that stand for a byte."""
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from rowfs.base.units import BLOCK_BYTES
-from rowfs.control.server import Caller
+from rowfs.control.connection import Caller
 from rowfs.service.service import Service
 
 

@@ -1,62 +1,30 @@
-"""The daemon's socket: JSON-RPC 2.0, one object a line (docs/CONTROL.md). Transport alone; verbs: `methods`."""
+"""The daemon's socket: who may speak, and how many at once. What they say: `connection`; the verbs: `methods`."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import json
 import logging
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import trio
 
-from rowfs.base.errors import RowfsError, UsageError
 from rowfs.base.format import SOCKET_FILE
+from rowfs.base.jsonrpc import NOT_ALLOWED, ROWFS_ERROR, encode, failure
+from rowfs.control.connection import Connection, Method
+from rowfs.service.tasks import contained
 
 log = logging.getLogger(__name__)
 
-LINE_BYTES_MAX = 1 << 20
-PARSE_ERROR, INVALID_REQUEST, NO_METHOD, BAD_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
-ROWFS_ERROR, NOT_ALLOWED = -32000, -32001
+CONNECTIONS_MAX = 256
+BACKLOG = 128
+PAUSE_S = 0.1  # before the next try, when nobody can be accepted
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
-
-
-class BadParams(UsageError):
-    """Raised when a method is called with parameters that it does not have."""
-
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class Caller:
-    """Who asked, and the way back to them while the request runs."""
-
-    def __init__(self, uid: int, gid: int, send: Send, request: Any, afterwards: contextlib.AsyncExitStack) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.afterwards = afterwards  # what is done when the connection has ended, in whatever way; it may not fail
-        self._send = send
-        self._request = request
-
-    async def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
-        """Say how far the work is."""
-        await self._notify("progress", {"done": done, "total": total, "unit": unit, "what": what})
-
-    async def part(self, items: list[Any]) -> None:
-        """Send a part of a long result."""
-        await self._notify("part", {"items": items})
-
-    async def _notify(self, method: str, params: dict[str, Any]) -> None:
-        params["id"] = self._request
-        await self._send({"jsonrpc": "2.0", "method": method, "params": params})
-
-
-Method = Callable[..., Awaitable[Any]]
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class Server:
@@ -69,22 +37,28 @@ class Server:
         self._directory = pool_path
         self._methods = methods
         self._make_room = make_room
-        self._answering = 0
+        self._connections: set[Connection] = set()
+        self._crowded = False  # clients are being refused
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the socket's file is there only meanwhile."""
-        listener = trio.SocketListener(self._bind())
-        try:
-            task_status.started()
-            await trio.serve_listeners(self._serve, [listener])
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._directory, SOCKET_FILE))
+        spare = _Spare()
+        with self._bind() as listener, spare:
+            try:
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    while not await contained("accepting clients", self._accept_all, listener, spare, nursery):
+                        await trio.sleep(PAUSE_S)
+            finally:
+                with contextlib.suppress(OSError):  # whoever binds next removes what is left
+                    os.unlink(os.path.join(self._directory, SOCKET_FILE))
 
     async def quiet(self) -> None:
-        """Return when no request is being answered."""
-        while self._answering:
+        """Return when every request is answered, but for clients that do not read."""
+        while any(connection.under_way and not connection.stuck for connection in self._connections):
             await trio.sleep(0.01)
+
+    # The socket
 
     def _bind(self) -> trio.socket.SocketType:
         # Through the directory's descriptor: a socket's path has 107 bytes at most, a pool's path may have more.
@@ -99,7 +73,7 @@ class Server:
                 self._bind_to(bound, path)
             finally:
                 os.umask(old_umask)
-            bound.listen(64)
+            bound.listen(BACKLOG)
         except BaseException:
             bound.close()
             raise
@@ -116,83 +90,96 @@ class Server:
             self._make_room()
             bound.bind(path)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        sending = trio.Lock()
+    # Clients
 
-        async def send(message: dict[str, Any]) -> None:
-            async with sending:
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await stream.send_all(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    async def _accept_all(self, listener: trio.socket.SocketType, spare: _Spare, nursery: trio.Nursery) -> None:
+        while True:
+            await self._accept(listener, spare, nursery)
 
-        _, uid, gid = _CREDENTIALS.unpack(
-            stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid not in (0, os.getuid()):
-            await send(
-                _error(None, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon", "EACCES")
-            )
-            return
-        async with contextlib.AsyncExitStack() as afterwards:
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                async with trio.open_nursery() as nursery:
-                    async for line in _lines(stream):
-                        caller = functools.partial(Caller, uid, gid, send, afterwards=afterwards)
-                        nursery.start_soon(self._answer, line, caller, send)
-
-    async def _answer(self, line: bytes, caller: Callable[[Any], Caller], send: Send) -> None:
+    async def _accept(self, listener: trio.socket.SocketType, spare: _Spare, nursery: trio.Nursery) -> None:
+        await trio.lowlevel.wait_readable(
+            listener
+        )  # Linux finds that there is no descriptor before it looks for clients
         try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            await send(_error(None, PARSE_ERROR, "a request is one JSON object on a line", "EINVAL"))
-            return
-        number = request.get("id") if isinstance(request, dict) else None
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            await send(_error(number, INVALID_REQUEST, "a request has a method, params and an id", "EINVAL"))
-            return
-        self._answering += 1
-        try:
-            answer = await self._call(request, number, caller(number))
-            if "id" in request:  # else a notification: nobody waits for an answer
-                await send(answer)
-        finally:
-            self._answering -= 1
-
-    async def _call(self, request: dict[str, Any], number: Any, caller: Caller) -> dict[str, Any]:
-        name, params = request["method"], request.get("params", {})
-        method = self._methods.get(name)
-        if method is None:
-            return _error(number, NO_METHOD, f"there is no method {name}", "ENOSYS")
-        if not isinstance(params, dict):
-            return _error(number, BAD_PARAMS, "params are an object of names and values", "EINVAL")
-        try:
-            return {"jsonrpc": "2.0", "id": number, "result": await method(caller, params)}
-        except UsageError as error:
-            return _error(number, BAD_PARAMS, str(error), _name(error.errno))
-        except RowfsError as error:
-            return _error(number, ROWFS_ERROR, str(error), _name(error.errno))
+            client, _ = await listener.accept()
         except OSError as error:
-            return _error(number, ROWFS_ERROR, f"{name} failed: {error.strerror}", _name(error.errno or errno.EIO))
-        except Exception as error:
-            log.error("the method %s failed unexpectedly", name, exc_info=error)
-            return _error(number, INTERNAL, f"{name} failed unexpectedly: see the daemon's log", "EIO")
-
-
-async def _lines(stream: trio.SocketStream) -> AsyncIterator[bytes]:
-    buffer = bytearray()
-    async for chunk in stream:
-        buffer += chunk
-        while (end := buffer.find(b"\n")) >= 0:
-            line = bytes(buffer[:end])
-            del buffer[: end + 1]
-            if line.strip():
-                yield line
-        if len(buffer) > LINE_BYTES_MAX:
+            if error.errno not in _NO_DESCRIPTORS or not await self._refuse_next(listener, spare):
+                self._say_crowded(f"no client can be accepted: {error.strerror}")
+                await trio.sleep(PAUSE_S)
             return
+        if len(nursery.child_tasks) >= CONNECTIONS_MAX:
+            await self._refuse(client, f"there are {CONNECTIONS_MAX} connections to the daemon already", errno.EAGAIN)
+            return
+        self._crowded = False
+        nursery.start_soon(contained, "a connection", self._serve, client)
+
+    async def _refuse_next(self, listener: trio.socket.SocketType, spare: _Spare) -> bool:
+        """Tell the next client that there is no descriptor for it. False: it could not even be told that."""
+        with spare.lent(), contextlib.suppress(OSError), trio.move_on_after(PAUSE_S):
+            client, _ = await listener.accept()
+            await self._refuse(client, "the daemon has no file descriptors left", errno.EMFILE)
+            return True
+        return False
+
+    async def _refuse(self, client: trio.socket.SocketType, why: str, code: int) -> None:
+        self._say_crowded(f"clients are refused: {why}")
+        with client:
+            await _say(client, ROWFS_ERROR, f"{why}: close some, and try again", code)
+
+    def _say_crowded(self, why: str) -> None:
+        """One line in the log, until somebody is served again."""
+        if not self._crowded:
+            log.warning("%s", why)
+        self._crowded = True
+
+    async def _serve(self, client: trio.socket.SocketType) -> None:
+        async with trio.SocketStream(client) as stream:
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            _, uid, gid = _CREDENTIALS.unpack(credentials)
+            if uid not in (0, os.getuid()):
+                await _say(client, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon")
+                return
+            connection = Connection(stream, self._methods, uid, gid)
+            self._connections.add(connection)
+            try:
+                await connection.serve()
+            finally:
+                self._connections.discard(connection)
 
 
-def _name(number: int) -> str:
-    return errno.errorcode.get(number, "EIO")
+async def _say(client: trio.socket.SocketType, code: int, why: str, errno_: int | None = None) -> None:
+    """One line, which goes into the socket's buffer even if the client does not read, or is gone."""
+    with contextlib.suppress(OSError):
+        await client.send(encode(failure(None, code, why, errno_)))
 
 
-def _error(number: Any, code: int, message: str, name: str) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message, "data": {"errno": name}}}
+class _Spare:
+    """A descriptor that is kept for the moment when there are no others."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        with contextlib.suppress(OSError):  # somebody was quicker: then there is none for now
+            self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """There is one descriptor more in the block."""
+        self._close()
+        try:
+            yield
+        finally:
+            self._open()

@@ -93,7 +93,7 @@ static int next_request(struct fuse_session *se, struct fuse_buf *buf) {
     woken(); /* before looking, or what comes meanwhile is missed */
     hotpath_settle();
     if (!has_memory(buf))
-        return -ENOMEM;
+        return -EINTR; /* an error would end the mount: there may be memory later */
     if ((size = hotpath_refused(buf->mem)) > 0) {
         wake_trio(); /* there may be more of these */
         buf->size = size;
@@ -113,6 +113,8 @@ static int next_request(struct fuse_session *se, struct fuse_buf *buf) {
             fuse_session_exit(se);
             return 0;
         }
+        if (size == -ENOMEM)
+            return -EINTR;
         if (size != 0)
             return (int)size;
     }

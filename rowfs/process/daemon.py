@@ -28,11 +28,13 @@ from rowfs.host.views import holders_elsewhere, own_views
 from rowfs.mount import session
 from rowfs.mount.operations import Operations
 from rowfs.native import extension
+from rowfs.process.logs import log_to
 from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
 from rowfs.process.options import Options, parse_options
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
-from rowfs.store.pool import Pool
+from rowfs.service.tasks import alone, contained, log_fault
+from rowfs.store.pool import Pool, is_pool
 
 log = logging.getLogger("rowfs")
 
@@ -41,12 +43,14 @@ ELSEWHERE_S = 5.0  # namespaces come and go, as services are started
 NAMED = "".join(
     sorted(set(string.punctuation) - set("%,\\"))
 )  # beside letters and digits: as they are in a mount's source
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GOODBYE_S = 5.0  # for what a daemon still has to do when its mount is gone
 
 
 def main() -> int:
     """Run a daemon until its mount is gone. 0: everything is durable."""
     arguments = _arguments()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # for as long as they cannot be obeyed in order
     try:
         _check_names()
         daemon = _start(arguments)
@@ -54,6 +58,12 @@ def main() -> int:
         return _refuse(arguments, error)
     try:
         trio.run(daemon.run, arguments.ready_fd)
+    except BaseException as fault:  # whatever it is, the end comes in order
+        daemon.broken = True
+        if daemon.ready:
+            log_fault("the daemon", fault)
+        else:
+            _refuse(arguments, alone(fault))
     finally:
         daemon.close()
     return 1 if daemon.failed else 0
@@ -63,8 +73,9 @@ def _start(arguments: argparse.Namespace) -> Daemon:
     """A mount that nobody serves yet. Raises RowfsError, OSError."""
     options = parse_options(arguments.options)
     check_mountpoint(arguments.mountpoint, arguments.pool)
+    if is_pool(arguments.pool):  # else nothing is made there
+        log_to(None if arguments.foreground else os.path.join(arguments.pool, LOG_FILE))
     pool = _open(arguments.pool, options)
-    _log_to(None if arguments.foreground else os.path.join(arguments.pool, LOG_FILE))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         daemon = Daemon(pool, arguments.mountpoint, options)
@@ -103,39 +114,23 @@ def _open(path: str, options: Options) -> Pool:
             time.sleep(0.02)
 
 
-def _refuse(arguments: argparse.Namespace, error: Exception) -> int:
+def _refuse(arguments: argparse.Namespace, error: BaseException) -> int:
     """Say in one line why there is no mount; the exit code. What nobody foresaw goes into the log in full."""
     line = system_error_line(error) if isinstance(error, OSError) else str(error)
     if not isinstance(error, RowfsError | OSError):
         path = os.path.join(arguments.pool, LOG_FILE)
         if not log.hasHandlers():
             with contextlib.suppress(OSError):  # without a log the line is all there is
-                _log_to(None if arguments.foreground else path)
-        log.error("the pool cannot be mounted", exc_info=error)
+                log_to(None if arguments.foreground else path)
+        log_fault("mounting the pool", error)
         line = f"a fault in rowfs itself: {type(error).__name__}: {error} ({path} shows where)"
     line = printable(line)  # one line, whatever names are in it
     if arguments.ready_fd is None:
         print(f"rowfs: {line}", file=sys.stderr)
     else:
-        os.write(arguments.ready_fd, f"error: {line}\n".encode())
+        with contextlib.suppress(BrokenPipeError):
+            os.write(arguments.ready_fd, f"error: {line}\n".encode())
     return error.exit_code if isinstance(error, RowfsError) else RowfsError.exit_code
-
-
-def _log_to(path: str | None) -> None:
-    handler: logging.Handler = (
-        logging.StreamHandler() if path is None else logging.FileHandler(path, errors="backslashreplace")
-    )
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-
-
-class _Formatter(logging.Formatter):
-    """Lines of the log, in which no name can begin another line or speak to a terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line; a traceback comes after it as it is."""
-        return printable(super().formatMessage(record))
 
 
 class Daemon:
@@ -151,7 +146,10 @@ class Daemon:
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
         self._server = Server(pool.path, Methods(self._service, self._unmount).table(), pool.release_reserve)
         self._over = trio.Event()  # unmounted, and everything durable that can be
+        self.ready = False  # whoever waits for the mount knows that it is there
+        self.broken = False  # a fault has ended it
         self._gone = False  # the kernel has no mount of ours any more
+        self._left = False  # though we stopped serving it
         self._lost: str | None = None  # why not everything became durable, though no commit failed
 
     def mount(self) -> None:
@@ -163,20 +161,25 @@ class Daemon:
 
     @property
     def failed(self) -> bool:
-        """Whether not everything became durable."""
-        return self._pool.commits.failed is not None
+        """Whether not everything became durable, or a fault has ended the mount."""
+        return self.broken or self._pool.commits.failed is not None
 
     async def run(self, ready_fd: int | None) -> None:
-        """Serve the mount and the socket until the mount is gone."""
+        """Serve the mount and the socket until the mount is gone.
+
+        What leaves a task of this nursery ends all of them, so nothing does (docs/CONCURRENCY.md has the table).
+        """
         async with trio.open_nursery() as nursery:
             self._operations.start_in(nursery)
             await nursery.start(self._service.committer.run)
             await nursery.start(self._server.run)
             self._pool.keep_reserve()
             await nursery.start(self._end_on_signals)
-            nursery.start_soon(self._say_ready, ready_fd)
-            await session.serve()
-            self._gone = True
+            nursery.start_soon(contained, "looking after the new mount", self._say_ready, ready_fd)
+            if await contained("serving the kernel", session.serve):
+                self._gone = not self._left
+            else:
+                self.broken = True
             await self._settle()
             self._over.set()
             with trio.move_on_after(GOODBYE_S):
@@ -185,11 +188,13 @@ class Daemon:
             nursery.cancel_scope.cancel()
 
     async def _say_ready(self, ready_fd: int | None) -> None:
-        await trio.to_thread.run_sync(tune, self._mountpoint)
+        await contained("tuning the mount", trio.to_thread.run_sync, tune, self._mountpoint)
         extension.warn_if_missing()
         log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
+        self.ready = True
         if ready_fd is not None:
-            os.write(ready_fd, b"ready\n")
+            with contextlib.suppress(BrokenPipeError):  # who waited was killed; the mount is there all the same
+                os.write(ready_fd, b"ready\n")
             os.close(ready_fd)
 
     async def _settle(self) -> None:
@@ -236,24 +241,39 @@ class Daemon:
             log.error("unmounting by force, but %s", self._lost)
 
     async def _end_on_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(*ENDING) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             task_status.started()
-            async for number in signals:
-                log.info("ending on %s", signal.Signals(number).name)
-                try:
-                    await run_apart(self._take_down, True)
-                except (RowfsError, OSError) as error:
-                    log.warning("cannot unmount %s: %s", self._mountpoint, error)
-                session.terminate()
+            try:
+                async for number in signals:
+                    log.info("ending on %s", signal.Signals(number).name)
+                    await self._end()
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # it ends already
+
+    async def _end(self) -> None:
+        try:
+            await run_apart(self._take_down, True)
+        except Exception as error:
+            self._left = True
+            foreseen = isinstance(error, RowfsError | OSError)
+            log.warning("cannot unmount %s: %s", self._mountpoint, error, exc_info=not foreseen)
+        session.terminate()
 
     def close(self) -> None:
         """The last commit; let go of the pool."""
-        session.close(unmount=not self._gone)
+        try:
+            session.close(unmount=not self._gone)
+        except Exception as fault:
+            log_fault("ending the session with the kernel", fault)
         try:
             self._pool.close()
         except RowfsError as error:
             log.error("the last commit failed: %s", error)
             self._pool.commits.fail(str(error))
+        except Exception as fault:
+            log_fault("the last commit", fault)
+            self._pool.commits.fail(f"unexpectedly: {fault!r}")
         log.info("%s is unmounted", self._pool.path)
 
 

@@ -10,14 +10,16 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import trio
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
+from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
+from rowfs.service.worker import Worker
 from rowfs.store.commit import Batch
 from rowfs.store.pool import Pool
 
@@ -64,7 +66,7 @@ class Committer:
         self._whole = False  # the next commit takes times as well
         self._looked = 0.0  # when a commit began, or nothing was found to begin one for
         self.waiting: str | None = None  # why a commit is tried again and again
-        self._writer = trio.CapacityLimiter(1)
+        self._writer: Worker | None = None  # while it runs
         pages_max = pool.versions.cached_pages_max
         self.soft_pages, self.hard_pages = max(16, pages_max // 4), max(32, pages_max // 2)
 
@@ -174,22 +176,41 @@ class Committer:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit, reclaim and recycle until `stop`."""
+        with Worker("commit") as self._writer:
+            await self._run(task_status)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_on_time)
-            nursery.start_soon(self._reclaim)
-            nursery.start_soon(self._recycle)
-            nursery.start_soon(self.trimming.run)
+            for what, task in (
+                ("timer", self._commit_on_time),
+                ("reclaimer", self._reclaim),
+                ("recycler", self._recycle),
+                ("trimmer", self.trimming.run),
+            ):
+                nursery.start_soon(self._lasting, what, task)
             task_status.started()
-            while not self._stopping:
-                await self._kicked.wait()
-                self._kicked = trio.Event()
-                if self._commits.failed:
-                    self._next.end(_lost(self._commits.failed))
-                    self._next = _Outcome()
-                whole, self._whole = self._whole, False
-                if (self._commits.wanted if whole else self._commits.needed) and not self._commits.failed:
-                    await self._commit_once(whole)
+            await self._lasting("committer", self._commit_when_kicked)
             nursery.cancel_scope.cancel()
+
+    async def _lasting(self, what: str, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task to its end. After a fault the pool is read-only, and it begins anew: somebody may wait for it."""
+        while not await contained(f"the {what}", task):
+            if not self._commits.failed:
+                self._commits.fail(f"unexpectedly: a fault in the {what}, which the log shows")
+            self._kicked.set()
+            self._freed.set()
+            await trio.sleep(RETRY_S)
+
+    async def _commit_when_kicked(self) -> None:
+        while not self._stopping:
+            await self._kicked.wait()
+            self._kicked = trio.Event()
+            if self._commits.failed:
+                self._next.end(_lost(self._commits.failed))
+                self._next = _Outcome()
+            whole, self._whole = self._whole, False
+            if (self._commits.wanted if whole else self._commits.needed) and not self._commits.failed:
+                await self._commit_once(whole)
 
     def stop(self) -> None:
         """End `run`; the last commit is the pool's `close`."""
@@ -264,8 +285,8 @@ class Committer:
 
     async def _apart(self, step: Callable[..., None], *args: object) -> None:
         # What was begun is finished, or the map's lock would be left held.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(step, *args, limiter=self._writer)
+        assert self._writer is not None, "commits are for when it runs"
+        await self._writer.run(step, *args)
 
     async def _wait_for_space(self, why: str) -> None:
         """The host is full to the last block. Whoever waits hears of it; the batch stays, and is tried again."""
@@ -299,8 +320,9 @@ class Committer:
             while (freed := self._commits.unread()) is not None:
                 try:
                     await trio.to_thread.run_sync(self._commits.punch, freed, self._punch_pause())
-                except RowfsError as error:  # the blocks are free all the same, the host merely keeps its own
-                    log.error("freed blocks were not given back to the host: %s", error)
+                except Exception as error:  # the blocks are free all the same, the host merely keeps its own
+                    foreseen = isinstance(error, RowfsError)
+                    log.error("freed blocks were not given back to the host: %s", error, exc_info=not foreseen)
                 self._commits.recycle(freed)
             finished, self._finished = self._finished, trio.Event()
             finished.set()

@@ -12,7 +12,7 @@ import trio
 from rowfs.base.errors import BusyError, RowfsError
 from rowfs.base.names import DESCRIPTION_BYTES_MAX
 from rowfs.base.units import DISK_BYTES_MAX, MIB
-from rowfs.control.server import BadParams
+from rowfs.control.connection import BadParams
 from tests.operations.helpers import Fs, Writes
 from tests.store.helpers import B, fill
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +17,8 @@ import pytest
 import trio
 
 from rowfs.control import server as control
-from rowfs.control.server import Caller, Server
+from rowfs.control.connection import REQUESTS_MAX, Caller
+from rowfs.control.server import Server
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, until
 from tests.store.helpers import B
@@ -67,6 +71,13 @@ async def served(fs: Fs, **more: Any) -> AsyncIterator[Connection]:
         async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
             yield Connection(stream)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def served_again(fs: Fs) -> AsyncIterator[Connection]:
+    """One more connection to that server."""
+    async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
+        yield Connection(stream)
 
 
 async def test_a_request_is_answered_under_its_id(fs: Fs) -> None:
@@ -183,15 +194,17 @@ async def test_a_notification_is_done_and_not_answered(fs: Fs) -> None:
         assert (await connection.ask("info", 9))["id"] == 9
 
 
-async def test_a_client_that_hangs_up_breaks_nothing(fs: Fs) -> None:
+async def test_a_client_that_hangs_up_breaks_nothing_and_nobody_works_on_for_it(fs: Fs) -> None:
     await fs.disk("vm", 2, "one", "two")
     gate, ended = trio.Event(), trio.Event()
 
-    async def slow(caller: Caller, params: dict[str, Any]) -> str:
+    async def slow(caller: Caller, params: dict[str, Any]) -> None:
         await gate.wait()
-        await caller.part(list(range(100_000)))
-        ended.set()
-        return "x" * 1_000_000
+        try:
+            while True:
+                await caller.part(list(range(1000)))
+        finally:
+            ended.set()
 
     async with served(fs, slow=slow) as connection:
         async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
@@ -200,6 +213,141 @@ async def test_a_client_that_hangs_up_breaks_nothing(fs: Fs) -> None:
         with trio.fail_after(5):
             await ended.wait()
         assert (await connection.ask("info"))["result"]["disks"] == 1
+
+
+async def test_clients_that_hang_up_with_an_answer_unread_break_nothing(fs: Fs) -> None:
+    async with served(fs) as connection:
+        for _ in range(20):
+            async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+                await Connection(other).send(*[b'{"id": 1, "method": "list"}'] * 3)
+                await trio.lowlevel.wait_readable(other.socket)
+            assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_what_is_done_after_a_connection_may_fail(fs: Fs, log: Log) -> None:
+    async def leave_a_fault(caller: Caller, params: dict[str, Any]) -> None:
+        async def explode() -> None:
+            raise RuntimeError("a fault")
+
+        caller.afterwards.push_async_callback(explode)
+
+    async with served(fs, leave=leave_a_fault) as connection:
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+            await Connection(other).ask("leave")
+        await until(lambda: log.lines, "the line")
+        assert log.take() == "a connection failed unexpectedly"
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_an_answer_that_is_no_json_is_a_fault_of_that_request_alone(fs: Fs, log: Log) -> None:
+    async def absurd(caller: Caller, params: dict[str, Any]) -> object:
+        return {"nan": float("nan")} if params else object()
+
+    async with served(fs, absurd=absurd) as connection:
+        for number, params in ((1, {}), (2, {"x": 1})):
+            answer = await connection.ask("absurd", number, **params)
+            assert (answer["id"], answer["error"]["code"]) == (number, -32603)
+            assert log.take() == "an answer failed unexpectedly"
+
+
+async def test_who_does_not_read_is_not_read_from(fs: Fs) -> None:
+    begun = 0
+
+    async def large(caller: Caller, params: dict[str, Any]) -> str:
+        nonlocal begun
+        begun += 1
+        return "x" * 100_000
+
+    async with served(fs, large=large) as connection, served_again(fs) as other:
+        for _ in range(100):  # of 280 kB, until one of them does not get through
+            with trio.move_on_after(0.3) as sending:
+                await other.stream.send_all(b'{"id": 1, "method": "large"}\n' * 10_000)
+            if sending.cancelled_caught:
+                break
+        assert sending.cancelled_caught
+        assert begun <= 2 * REQUESTS_MAX  # some answers fit into the socket
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+        for _ in range(begun + 5):  # it goes on where it stopped
+            assert len((await other.receive())["result"]) == 100_000
+
+
+async def test_who_does_not_read_holds_up_no_end(fs: Fs) -> None:
+    waiting, gate = trio.Event(), trio.Event()
+
+    async def large(caller: Caller, params: dict[str, Any]) -> str:
+        return "x" * 1_000_000
+
+    async def slow(caller: Caller, params: dict[str, Any]) -> str:
+        waiting.set()
+        await gate.wait()
+        return "done"
+
+    server = Server(fs.pool.path, {"large": large, "slow": slow})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        path = str(fs.home.path / "control.sock")
+        async with await trio.open_unix_socket(path) as stuck, await trio.open_unix_socket(path) as other:
+            await Connection(stuck).send(b'{"id": 1, "method": "large"}')
+            await Connection(other).send(b'{"id": 1, "method": "slow"}')
+            await waiting.wait()
+            with trio.move_on_after(0.5) as scope:
+                await server.quiet()
+            assert scope.cancelled_caught  # somebody reads, and waits
+            gate.set()
+            with trio.fail_after(2):
+                await server.quiet()
+            assert (await Connection(other).receive())["result"] == "done"
+        nursery.cancel_scope.cancel()
+
+
+async def test_there_are_so_many_connections_and_the_next_is_told(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CONNECTIONS_MAX", 3)
+    path = str(fs.home.path / "control.sock")
+    async with served(fs) as connection:
+        await connection.ask("info")
+        others = [await trio.open_unix_socket(path) for _ in range(4)]
+        for other in others[2:]:
+            refused = await Connection(other).receive()
+            assert (refused["error"]["code"], refused["error"]["data"]["errno"]) == (-32000, "EAGAIN")
+            assert await Connection(other).receive() is None
+        assert log.take().startswith("clients are refused: there are 3 connections")
+        for other in others:
+            await other.aclose()
+        served_again = False
+        with trio.fail_after(5):
+            while not served_again:
+                async with await trio.open_unix_socket(path) as later:
+                    served_again = "result" in (await Connection(later).ask("info") or {})
+
+
+async def test_a_client_for_whom_there_is_no_descriptor_is_told(fs: Fs, log: Log) -> None:
+    path = str(fs.home.path / "control.sock")
+    async with served(fs) as connection:
+        await connection.ask("info")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        clients = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(3)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1 + max(map(int, os.listdir("/proc/self/fd"))), hard))
+        fill = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fill.append(os.open("/dev/null", os.O_RDONLY))
+            for client in clients:
+                client.connect(path)
+                answer = await Connection(trio.SocketStream(trio.socket.from_stdlib_socket(client))).receive()
+                assert (answer["error"]["code"], answer["error"]["data"]["errno"]) == (-32000, "EMFILE")
+        finally:
+            for fd in fill:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert "no file descriptors left" in log.take()
+        assert (await connection.ask("info"))["result"]["disks"] == 0
+        async with await trio.open_unix_socket(path) as later:
+            assert (await Connection(later).ask("info"))["result"]["disks"] == 0
+        for client in clients:
+            client.close()
 
 
 async def test_a_temporary_snapshot_goes_with_the_connection(fs: Fs) -> None:
@@ -232,13 +380,24 @@ async def test_a_temporary_snapshot_that_cannot_go_is_one_line_in_the_log(fs: Fs
         assert (await connection.ask("info"))["result"]["snapshots"] == 1
 
 
-async def test_a_line_without_end_is_not_collected_for_ever(fs: Fs) -> None:
+async def test_a_line_that_is_too_long_is_refused_and_not_collected(fs: Fs) -> None:
     async with served(fs) as connection:
-        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
-            with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
-                for _ in range(100):
-                    await other.send_all(b"x" * 65536)
-        assert (await connection.ask("info"))["result"]["disks"] == 0
+        for _ in range(2):
+            for _ in range(100):
+                await connection.stream.send_all(b"x" * 65536)
+            assert await connection.error(b"") == (None, -32600)
+            assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+async def test_the_last_line_needs_no_end(fs: Fs) -> None:
+    async with served(fs):
+        for line, wanted in ((b'{"id": 1, "method": "info"}', None), (b'{"id": 1, "meth', -32700)):
+            async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as other:
+                await other.send_all(line)
+                await other.send_eof()
+                answer = await Connection(other).receive()
+                assert answer.get("error", {}).get("code") == wanted
+                assert await Connection(other).receive() is None
 
 
 async def test_a_name_that_is_not_utf_8_travels_escaped(fs: Fs) -> None:

@@ -1,0 +1,103 @@
+"""A daemon with a fault, to see what becomes of it: python -m tests.faults.faulty HOW POOL MNT …"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from rowfs.control.methods import Methods
+from rowfs.control.server import Server
+from rowfs.mount.operations import Operations
+from rowfs.process import daemon
+from rowfs.store.pool import Pool
+
+
+class Fault(Exception):
+    """What nobody foresaw."""
+
+
+def _boom(*_: object) -> NoReturn:
+    raise Fault
+
+
+async def _later(*_: object) -> NoReturn:
+    raise Fault
+
+
+def _a_handler_lets_it_out() -> None:
+    Operations.statfs = _later  # type: ignore[method-assign]
+
+
+def _a_method_has_one() -> None:
+    Methods.info = _later  # type: ignore[method-assign, assignment]
+
+
+def _accepting_has_one() -> None:
+    accept, faults = Server._accept, [Fault()]
+
+    async def once(self: Server, *args: Any) -> None:
+        await accept(self, *args)
+        if faults:
+            raise faults.pop()
+
+    Server._accept = once  # type: ignore[method-assign]
+
+
+def _tuning_has_one() -> None:
+    daemon.tune = _boom
+
+
+def _the_socket_cannot_be_made() -> None:
+    Server._bind = _boom  # type: ignore[method-assign]
+
+
+def _in_info(step: Callable[[], object]) -> None:
+    async def info(self: Methods, *_: object) -> dict[str, object]:
+        step()
+        return {}
+
+    Methods.info = info  # type: ignore[method-assign, assignment]
+
+
+def _a_thread_has_one() -> None:
+    _in_info(lambda: threading.Thread(target=_boom, name="some").start())
+
+
+def _c_code_complains() -> None:
+    _in_info(lambda: os.write(2, b"said in C: Fault\n"))
+
+
+def _memory_is_touched_that_is_none() -> None:
+    _in_info(lambda: ctypes.string_at(0))
+
+
+def _opening_finds_something() -> None:
+    opened = Pool.__init__
+
+    def find(self: Pool, *args: Any, **more: Any) -> None:
+        logging.getLogger("rowfs").warning("found while opening: Fault")
+        opened(self, *args, **more)
+
+    Pool.__init__ = find  # type: ignore[method-assign]
+
+
+WAYS: dict[str, Callable[[], None]] = {
+    "a-handler-lets-it-out": _a_handler_lets_it_out,
+    "a-method": _a_method_has_one,
+    "accepting": _accepting_has_one,
+    "tuning": _tuning_has_one,
+    "the-socket": _the_socket_cannot_be_made,
+    "a-thread": _a_thread_has_one,
+    "c-code": _c_code_complains,
+    "memory": _memory_is_touched_that_is_none,
+    "opening": _opening_finds_something,
+}
+
+if __name__ == "__main__":
+    WAYS[sys.argv.pop(1)]()
+    sys.exit(daemon.main())
