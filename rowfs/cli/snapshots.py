@@ -59,7 +59,7 @@ def snapshot(
     if freeze_timeout is not None and not freeze:
         raise UsageError("--freeze-timeout goes together with --freeze")
     if freeze_timeout is not None and not math.isfinite(freeze_timeout):
-        raise UsageError("a freeze lasts a number of seconds")
+        raise UsageError("a freeze lasts more than 0 and at most 3600 seconds")  # JSON has no word for these
     wanted = [_snapshot_wanted(address) for address in addresses]
     options: dict[str, Any] = {
         "description": description,
