@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from rowfs.service import committer
+from rowfs.service.trimming import Trimming
 from rowfs.store.commit import Commits
 from rowfs.store.reclaim import Reclaimer
 from tests.operations.conftest import Log
@@ -29,6 +30,7 @@ FAULTS: dict[str, Patch] = {
     "timer": lambda patch: patch.setattr(Commits, "wanted", property(boom)),
     "reclaimer": lambda patch: patch.setattr(Reclaimer, "needs_commit", property(boom)),
     "recycler": lambda patch: patch.setattr(Commits, "unread", boom),
+    "trimmer": lambda patch: patch.setattr(Trimming, "_syncs", boom),
 }
 
 
@@ -42,7 +44,7 @@ async def test_a_fault_in_a_background_task_makes_the_pool_read_only_and_ends_no
     with monkeypatch.context() as patch:
         FAULTS[task](patch)
         fs.service.committer._looked -= committer.INTERVAL_S
-        fs.service.committer._kick()
+        fs.service.committer.kick()
         fs.service.committer._freed.set()
         await until(lambda: log.lines, "the line")
     assert log.take() == f"the {task} failed unexpectedly"
