@@ -22,7 +22,7 @@ RANGES = (
     | dict.fromkeys(("epoch", "fork", "uid", "gid"), NUMBER)
     | dict.fromkeys(("created_ns", "modified_ns"), TIME)
     | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), BLOCKS)
-    | {"next_id": (1, 1 << 32), "mode": (0, 0o7777)}
+    | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "until_ns": (0, TIME_NS_MAX)}
     | {"size_bytes": (0, DISK_BYTES_MAX), "capacity_bytes": (0, CAPACITY_BYTES_MAX)}
 )
 
@@ -33,6 +33,7 @@ STAND_INS: dict[str, Any] = (
     | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), 0)
     | {"size_bytes": DISK_BYTES_MAX, "mode": 0o600, "capacity_bytes": None, "clean": False}
     | {"name": "recovered-{id}", "kind": "user", "consistency": "crash", "description": ""}
+    | {"hold": True, "until_ns": TIME_NS_MAX, "compliance": False, "reason": ""}  # of a lock: it keeps
 )
 _EXACT = {"mode", "uid", "gid"}  # the nearest to these is somebody else
 

@@ -38,8 +38,10 @@ SPACE = "space"  # u32 chunk -> base.bitmap
 PENDING = "pending"  # u8 kind, 3 * u32 -> RemovalRecord (kind 1: removal id, 0, 0), nothing (2: branch, page, epoch)
 SHARES = "shares"  # u32 region -> base.sharecode
 GROUPS = "groups"  # u64 group id -> GroupRecord
-TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, SHARES, GROUPS)
-ADDED_TABLES = (SHARES, GROUPS)  # where one is missing it is as if it were empty: it came after the first pools
+LABELS = "labels"  # u64 id of a disk or snapshot -> LabelsRecord
+LOCKS = "locks"  # u64 snapshot id -> LockRecord
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS)  # they came after the first pools: one that is missing is empty
+TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
 CHANGE_KEY = struct.Struct(">IIH")
@@ -240,3 +242,22 @@ class GroupRecord(Record):
     members: dict[str, int]  # the disk's name then -> snapshot id; one that is no snapshot's any more was deleted
     kind: str = "user"  # or "rollback": what the disks were before the last rollback of a group; or as a snapshot's
     description: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LabelsRecord(Record):
+    """What somebody called a disk or a snapshot beside its name."""
+
+    id: int  # of the disk or the snapshot
+    labels: dict[str, str]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LockRecord(Record):
+    """What keeps a snapshot from being deleted."""
+
+    id: int  # of the snapshot
+    hold: bool = False  # until somebody releases it
+    until_ns: int | None = None  # and until then
+    compliance: bool = False  # nobody can release it before
+    reason: str = ""

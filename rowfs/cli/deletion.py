@@ -12,7 +12,7 @@ from rowfs.cli.addresses import Address, need_disk
 from rowfs.cli.mounts import Mount
 from rowfs.cli.output import count, say, say_json
 from rowfs.cli.params import ADDRESS, json_option
-from rowfs.cli.ranges import may_be_several, split_specs
+from rowfs.cli.selecting import chosen_snapshots, selector_option, snapshot_specs
 from rowfs.cli.session import ask, snapshot_names
 
 NAMES_SHOWN_MAX = 5
@@ -40,9 +40,16 @@ class Request:
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would go and what would come back.")
 @click.option("--force", is_flag=True, help="Delete a disk although it is attached to a loop device.")
 @click.option("--wait", is_flag=True, help="Return when what was freed can be used again.")
+@selector_option
 @json_option
 def delete(
-    addresses: tuple[Address, ...], snapshots: str, dry_run: bool, force: bool, wait: bool, as_json: bool
+    addresses: tuple[Address, ...],
+    snapshots: str,
+    dry_run: bool,
+    force: bool,
+    wait: bool,
+    selector: str | None,
+    as_json: bool,
 ) -> None:
     """Delete disks and snapshots.
 
@@ -50,7 +57,9 @@ def delete(
     background. Behind an @ may stand a range by place in the chain (either end may be left out) or a list.
 
     A deleted disk leaves its snapshots behind, and disks can be cloned from them. The path .snapshots/DISK names them
-    all.
+    all. With -l ADDRESS is a mount or a disk, and those of its snapshots go that have such labels; no disk does.
+
+    A locked snapshot is not deleted, and neither is what would go together with it (see rowfs lock).
 
     \b
     Examples:
@@ -59,8 +68,13 @@ def delete(
       rowfs delete /mnt/rowfs/vm1@a,b,c
       rowfs delete /mnt/rowfs/vm1 --snapshots delete
       rowfs delete /mnt/rowfs/.snapshots/vm1
+      rowfs delete -l env=test /mnt/rowfs
     """
-    requests = [_request(address, snapshots == "delete") for address in addresses]
+    if selector is None:
+        requests = [_request(address, snapshots == "delete") for address in addresses]
+    else:
+        chosen = chosen_snapshots(addresses, selector)
+        requests = [Request(mount, disk, {"snapshots": names}) for mount, disk, names in chosen]
     answers = []
     for request in requests:
         params = request.params | {"dry_run": dry_run or None, "force": force or None, "wait": wait or None}
@@ -77,18 +91,11 @@ def _request(address: Address, with_snapshots: bool) -> Request:
     if disk is not None and address.chain:
         return Request(mount, disk, {"all_snapshots": True, "keep_disk": True})
     if disk is not None and address.snapshot is not None:
-        return Request(mount, disk, {"snapshots": _specs(address, disk, address.snapshot)})
+        return Request(mount, disk, {"snapshots": snapshot_specs(address)})
     disk = need_disk(address)
     if with_snapshots:
         return Request(mount, disk, {"all_snapshots": True})
     return Request(mount, disk, {}, kept=len(snapshot_names(mount, disk)))
-
-
-def _specs(address: Address, disk: str, text: str) -> list[str]:
-    if address.exact:
-        return [text]
-    names = snapshot_names(address.mount, disk) if may_be_several(text) else []
-    return split_specs(text, names)
 
 
 def _say_deleted(request: Request, answer: dict[str, Any], dry_run: bool, wait: bool) -> None:

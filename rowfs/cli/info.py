@@ -9,6 +9,7 @@ import click
 from rowfs.base.names import printable
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_snapshot
+from rowfs.cli.marks import lock_shown
 from rowfs.cli.output import attached_shown, count, local_time, say_fields, say_json, size_or_nothing
 from rowfs.cli.params import ADDRESS, json_option, only_mount
 from rowfs.cli.session import ask, find_snapshot, list_disk
@@ -81,6 +82,7 @@ def _disk_fields(disk: dict[str, Any]) -> list[tuple[str, str]]:
         ("snapshots", str(len(disk["snapshots"]))),
         ("trimmed", f"{size_or_nothing(disk.get('trimmed_held_bytes'))} held by snapshots"),
         ("open handles", str(disk.get("open", 0))),
+        *_labels(disk),
         *(("attached", attached_shown(attached)) for attached in disk.get("attached", [])),
     ]
 
@@ -95,7 +97,13 @@ def _snapshot_fields(snapshot: dict[str, Any]) -> list[tuple[str, str]]:
         ("freed if deleted", size_or_nothing(snapshot["freed_if_deleted_bytes"])),
         ("consistency", snapshot["consistency"]),
         ("kind", snapshot["kind"]),
+        *([("lock", lock_shown(snapshot["lock"]))] if snapshot.get("lock") else []),
+        *_labels(snapshot),
         *(("attached", attached_shown(attached)) for attached in snapshot.get("attached", [])),
     ]
     description = snapshot.get("description")
     return [*fields, ("description", printable(description))] if description else fields
+
+
+def _labels(thing: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("label", printable(f"{key}={value}")) for key, value in thing.get("labels", {}).items()]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.mounts import Mount
@@ -21,6 +22,7 @@ from rowfs.cli.output import (
     size_or_nothing,
 )
 from rowfs.cli.params import ADDRESS, json_option, only_mount
+from rowfs.cli.selecting import selector_option
 from rowfs.cli.session import ask, find_snapshot
 
 HEADER = ("NAME", "SIZE", "MAPPED", "WRITTEN", "FREES", "CREATED", "KIND")
@@ -31,8 +33,9 @@ SNAPSHOT_INDENT = "  @"
 @click.command("list")
 @click.argument("addresses", type=ADDRESS, metavar="[PATH]...", nargs=-1)
 @click.option("--no-figures", is_flag=True, help="Leave out what deleting would free: answers at once.")
+@selector_option
 @json_option
-def list_(addresses: tuple[Address, ...], no_figures: bool, as_json: bool) -> None:
+def list_(addresses: tuple[Address, ...], no_figures: bool, selector: str | None, as_json: bool) -> None:
     """List disks and their snapshots, oldest first.
 
     PATH is a mount, a disk or a snapshot. Without it: the rowfs mount, if there is only one.
@@ -43,6 +46,8 @@ def list_(addresses: tuple[Address, ...], no_figures: bool, as_json: bool) -> No
     FREES    what comes back if only this snapshot is deleted
     KIND     crash or frozen: whether the file systems on it were frozen first
 
+    With -l, disks that have such labels with all their snapshots, and of others the snapshots that have.
+
     A pool that is nearly full, or read-only, is said on stderr.
 
     \b
@@ -51,8 +56,10 @@ def list_(addresses: tuple[Address, ...], no_figures: bool, as_json: bool) -> No
       rowfs list /mnt/rowfs/vm1
       rowfs list --json | jq -r '.[].name'
     """
+    if selector is not None and any(address.snapshot is not None for address in addresses):
+        raise UsageError("-l chooses among the snapshots of mounts and disks: name no snapshot with it")
     by_mount = _by_mount(addresses or (only_mount(),))
-    found = {mount: _disks(mount, chosen, not no_figures) for mount, chosen in by_mount.items()}
+    found = {mount: _disks(mount, chosen, not no_figures, selector) for mount, chosen in by_mount.items()}
     for mount in found:
         for line in ask(mount, "info").get("warnings", []):
             say_warning(line)
@@ -73,11 +80,12 @@ def _by_mount(addresses: Sequence[Address]) -> dict[Mount, list[Address]]:
     return found
 
 
-def _disks(mount: Mount, chosen: list[Address], figures: bool) -> list[dict[str, Any]]:
+def _disks(mount: Mount, chosen: list[Address], figures: bool, selector: str | None) -> list[dict[str, Any]]:
     """The disk objects of what was `chosen` on `mount`. Of a disk named with snapshots, those alone are kept."""
     names = sorted({address.disk for address in chosen if address.disk is not None})
     everything = any(address.disk is None for address in chosen)
-    disks: list[dict[str, Any]] = ask(mount, "list", disks=None if everything else names, figures=figures)
+    asked = None if everything else names
+    disks: list[dict[str, Any]] = ask(mount, "list", disks=asked, figures=figures, selector=selector)
     if everything:
         return disks
     return [_narrowed(disk, [address for address in chosen if address.disk == disk["name"]]) for disk in disks]
@@ -111,5 +119,7 @@ def _snapshot_row(snapshot: dict[str, Any]) -> Sequence[str]:
     keys = ("size_bytes", "referenced_bytes", "written_bytes", "freed_if_deleted_bytes")
     sizes = [size_or_nothing(snapshot.get(key)) for key in keys]
     kinds = [snapshot["consistency"], *([] if snapshot["kind"] == "user" else [snapshot["kind"]])]
+    if snapshot.get("lock"):
+        kinds.append("locked")
     kind = ", ".join([*kinds, *map(attached_shown, snapshot.get("attached", []))])
     return (SNAPSHOT_INDENT + printable(snapshot["name"]), *sizes, local_time(snapshot["created"]), kind)

@@ -34,6 +34,8 @@ COMMANDS = {
     "rollback": "snapshots:rollback",
     "clone": "snapshots:clone",
     "group": "groups:group",
+    "label": "marks:label",
+    "lock": "marks:lock",
     "diff": "diff:diff",
     "export": "export:export",
     "attach": "attach:attach",

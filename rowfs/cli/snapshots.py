@@ -14,6 +14,7 @@ from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapsh
 from rowfs.cli.disks import find_target
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, json_option
+from rowfs.cli.selecting import chosen_disks, selector_option
 from rowfs.cli.session import ask
 
 CLONES_MAX = 10_000
@@ -26,6 +27,7 @@ _WIDE = re.compile(r"\d{4}")  # numbers of that width would take memory before t
 @click.option("--description", metavar="TEXT", help="What it is for; shown by rowfs info.")
 @click.option("--freeze", is_flag=True, help="Freeze the file systems mounted from the disk meanwhile.")
 @click.option("--freeze-timeout", type=float, metavar="SECONDS", help="The longest freeze; 10 seconds without it.")
+@selector_option
 @json_option
 def snapshot(
     addresses: tuple[Address, ...],
@@ -33,6 +35,7 @@ def snapshot(
     description: str | None,
     freeze: bool,
     freeze_timeout: float | None,
+    selector: str | None,
     as_json: bool,
 ) -> None:
     """Take a snapshot of each disk and print its address.
@@ -48,6 +51,8 @@ def snapshot(
     With --group the snapshots are of one point in time, on up to 64 disks: what a program wrote to one of them when a
     sync of another had returned is only there together with what was synced. See rowfs group.
 
+    With -l PATH is a mount, and all of its disks are meant that have such labels.
+
     \b
     Examples:
       rowfs snapshot /mnt/rowfs/vm1
@@ -60,6 +65,8 @@ def snapshot(
         raise UsageError("--freeze-timeout goes together with --freeze")
     if freeze_timeout is not None and not math.isfinite(freeze_timeout):
         raise UsageError("a freeze lasts more than 0 and at most 3600 seconds")  # JSON has no word for these
+    if selector is not None:
+        addresses = tuple(chosen_disks(addresses, selector))
     wanted = [_snapshot_wanted(address) for address in addresses]
     options: dict[str, Any] = {
         "description": description,

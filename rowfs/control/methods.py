@@ -18,11 +18,13 @@ from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.control.chains import select
 from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.groups import GroupMethods
+from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
+from rowfs.rules.selectors import Selector, parse_selector
 from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
@@ -41,6 +43,14 @@ async def _counted(figure: Pausing) -> int | None:
         return await counted(figure)
     except CorruptionError:
         return None
+
+
+def _chosen(disk: Disk, selector: Selector | None) -> list[Snapshot] | None:
+    """The snapshots of a disk to list: all if the disk is chosen, or else those that are; None: nothing of it is."""
+    chain = list(disk.chain.values())
+    if selector is None or selector.matches(disk.labels):
+        return chain
+    return [snapshot for snapshot in chain if selector.matches(snapshot.labels)] or None
 
 
 def _file(target: Disk | Snapshot) -> str:
@@ -74,7 +84,9 @@ class Methods:
             "diff": self.diff,
             "extents": self.extents,
             "umount": self.umount,
-        } | GroupMethods(self._service).table()
+            **GroupMethods(self._service).table(),
+            **MarkMethods(self._service).table(),
+        }
 
     def _target(self, disk: str, snapshot: str | None) -> Disk | Snapshot:
         if snapshot is None:
@@ -115,17 +127,23 @@ class Methods:
 
     async def list_disks(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """Disks and their chains."""
-        names, figures, trimmed = parameters(params, {}, {"disks": "names", "figures": "flag", "trimmed": "flag"})
+        names, figures, trimmed, selector = parameters(
+            params, {}, {"disks": "names", "figures": "flag", "trimmed": "flag", "selector": "name"}
+        )
+        wanted = None if selector is None else parse_selector(selector)
         attached = await self._attachments()
         disks = (
             [self._catalog.chain(name) for name in names] if names is not None else list(self._catalog.disks.values())
         )
-        total = sum(len(disk.chain) for disk in disks)
+        chains = {disk: _chosen(disk, wanted) for disk in sorted(disks, key=lambda disk: disk.name)}
+        total = sum(len(chain) for chain in chains.values() if chain is not None)
         done = 0
         found = []
-        for disk in sorted(disks, key=lambda disk: disk.name):
+        for disk, chain in chains.items():
+            if chain is None:
+                continue
             snapshots = []
-            for snapshot in list(disk.chain.values()):
+            for snapshot in chain:
                 freed = None
                 if figures is not False and not snapshot.deleted:
                     freed = await _counted(self._pool.figures.freed_if_deleted(snapshot))
@@ -260,7 +278,7 @@ class Methods:
         with_disk = specs is None and not keep_disk and owner.head is not None
         if specs is None and not with_disk and not whole_chain:
             raise NotFoundError(f"the disk {name} is deleted already, only its snapshots are left")
-        self._pool.check_writable()
+        self._pool.check_deletable(*snapshots, what=f"the disk {name}" if with_disk else "")
         if with_disk and not dry_run and not force:
             await self._service.check_detached(owner, "delete")
         freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
@@ -272,6 +290,7 @@ class Methods:
         return {"disk": with_disk, "snapshots": [item.name for item in snapshots], "freed_bytes": freed}
 
     def _delete_now(self, owner: Disk, snapshots: list[Snapshot], with_disk: bool) -> None:
+        self._pool.check_deletable(*snapshots, what=f"the disk {owner.name}" if with_disk else "")
         for snapshot in snapshots:
             if not snapshot.deleted:  # by someone else while the figures were counted
                 self._pool.delete_snapshot(snapshot)

@@ -88,7 +88,7 @@ def _check_date(until_ns: int, now_ns: int) -> None:
 
 
 def released(lock: Lock, now_ns: int) -> Lock:
-    """`lock` after `rowfs unlock`: no hold and no date. Raises LockedError where a compliance lock is not over.
+    """`lock` after `rowfs lock --release`: no hold and no date. Raises LockedError where a compliance lock is not over.
 
     Its hold can go before that: `unheld`.
     """
@@ -112,6 +112,6 @@ def check_deletable(locks: Mapping[str, Lock], now_ns: int, what: str = "") -> N
         return
     address, lock = next(iter(kept.items()))
     more = f", and {len(kept) - 1} more of them too" if len(kept) > 1 else ""
-    hint = "wait for that" if lock.compliance and lock.dated(now_ns) else "release it with rowfs unlock"
+    hint = "wait for that" if lock.compliance and lock.dated(now_ns) else "release it with rowfs lock --release"
     whole = f"{printable(what)} is not deleted: " if what else ""
     raise LockedError(f"{whole}{printable(address)} is kept by {lock.described(now_ns)}{more}: {hint}")

@@ -8,9 +8,10 @@ from typing import Any
 
 import trio
 
-from rowfs.base.times import rfc3339
+from rowfs.base.times import now_ns, rfc3339
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.host.holders import Attachment
+from rowfs.rules.locks import Lock
 from rowfs.service.service import SLICE_S, Service
 from rowfs.store.figures import Pausing
 from rowfs.store.model import Disk, Snapshot
@@ -30,6 +31,7 @@ def disk_object(
         "deleted": disk.head is None,
         "attached": _attached(attached),
         "open": disk.handles,
+        "labels": disk.labels,
         "snapshots": snapshots,
     }
 
@@ -47,6 +49,21 @@ def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[At
         "kind": snapshot.kind,
         "description": snapshot.description,
         "attached": _attached(attached),
+        "labels": snapshot.labels,
+        "lock": lock_object(snapshot.lock),
+    }
+
+
+def lock_object(lock: Lock) -> dict[str, Any] | None:
+    """What keeps a snapshot as docs/CONTROL.md has it; None: nothing does, or not any more."""
+    now = now_ns()
+    if not lock.keeps(now):
+        return None
+    return {
+        "hold": lock.hold,
+        "until": rfc3339(lock.until_ns) if lock.until_ns is not None and lock.dated(now) else None,
+        "compliance": lock.compliance and lock.dated(now),
+        "reason": lock.reason,
     }
 
 

@@ -28,6 +28,7 @@ from rowfs.base.times import now_ns
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
 from rowfs.store.grouptable import GroupTable
+from rowfs.store.marks import Marks
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
 from rowfs.store.records import told
 
@@ -50,6 +51,7 @@ class Catalog:
         self.removals: dict[int, Removal] = {}
         self.revisits: set[VersionKey] = set()
         self.groups = GroupTable()
+        self.marks = Marks()
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -76,6 +78,7 @@ class Catalog:
         for key, value in blockmap.items(PENDING):
             self._load_pending(key, value)
         self.groups.load_all(blockmap, self.pool.next_id, self.snapshots)
+        self.marks.load(blockmap, self.pool.next_id, self.disks.values(), self.snapshots)
 
     def _check_id(self, key: bytes, number: int) -> None:
         """Raises CorruptionError unless this is the key of a record that says that it has this id."""
@@ -267,6 +270,7 @@ class Catalog:
         disk.deleted = True
         self._changed.discard(disk)
         self._times.discard(disk)
+        self.marks.forget(disk.id)
         del self.disks[disk.name]
         if not (keep_chain and disk.chain):
             self._gone[DISKS, ID_KEY.pack(disk.id)] = None
@@ -295,6 +299,7 @@ class Catalog:
         del owner.chain[snapshot.name]
         del self.snapshots[snapshot.id]
         self.groups.lose(snapshot.id)
+        self.marks.forget(snapshot.id)
         del self.snapshot_at[snapshot.branch, snapshot.epoch]
         branch.unname(snapshot.epoch)
         self.count_written(branch, snapshot.epoch, snapshot.written_blocks)
@@ -336,7 +341,8 @@ class Catalog:
             self._gone[DISKS, ID_KEY.pack(disk.id)] = None
             self._changed.discard(left)
             self._times.discard(left)
-            disk.id, disk.chain = left.id, left.chain
+            old_id, disk.id, disk.chain = disk.id, left.id, left.chain
+            self.marks.renumbered(disk, old_id)
             for snapshot in disk.chain.values():
                 snapshot.owner = disk
         disk.name = name
@@ -355,7 +361,7 @@ class Catalog:
     @property
     def unsaved(self) -> bool:
         """Whether a commit would change records, and not only times."""
-        return bool(self._changed or self._gone or self._pool_changed or self.groups.unsaved)
+        return bool(self._changed or self._gone or self._pool_changed or self.groups.unsaved or self.marks.unsaved)
 
     @property
     def unsaved_times(self) -> bool:
@@ -371,6 +377,7 @@ class Catalog:
         if self._pool_changed:
             update.put(META, POOL_KEY, self.pool.pack())
         self.groups.freeze(update)
+        self.marks.freeze(update)
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

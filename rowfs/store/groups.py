@@ -167,10 +167,8 @@ class Groups:
 
     def delete(self, group: GroupRecord) -> list[Snapshot]:
         """Delete all snapshots that are left of a group, and with the last one the group: all or none."""
-        self._pool.check_writable()
         members = self.members(group)
-        for snapshot in members:
-            self._pool.check_deletable(snapshot)
+        self._pool.check_deletable(*members, what=f"the group {group.name}")
         for snapshot in members:
             self._pool.delete_snapshot(snapshot)
         return members

@@ -15,6 +15,7 @@ import numpy as np
 from rowfs.base.format import EPOCH_MAX, BranchRecord, DiskRecord, RemovalRecord, SnapshotRecord
 from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, BranchId, Epoch, PageIndex
 from rowfs.persist.space import Claim
+from rowfs.rules.locks import UNLOCKED, Lock
 
 EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
 NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
@@ -175,6 +176,7 @@ class Disk(DiskRecord):
     chain: dict[str, Snapshot] = field(default_factory=dict)  # by name, oldest first
     handles: int = 0  # open file handles; a deleted disk lives on until they are closed
     deleted: bool = False  # its name is gone
+    labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes them
 
     @property
     def mapped_bytes(self) -> int:
@@ -190,6 +192,13 @@ class Snapshot(SnapshotRecord):
     owner: Disk
     handles: int = 0
     deleted: bool = False
+    labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes these two
+    lock: Lock = UNLOCKED
+
+
+def address(thing: Disk | Snapshot) -> str:
+    """What a disk or snapshot is called in messages: `vm1`, `vm1@before`."""
+    return thing.name if isinstance(thing, Disk) else f"{thing.owner.name}@{thing.name}"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

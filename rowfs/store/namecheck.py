@@ -11,6 +11,8 @@ from rowfs.base.format import (
     DISKS,
     GROUPS,
     ID_KEY,
+    LABELS,
+    LOCKS,
     META,
     PAGE_KEY,
     PENDING,
@@ -21,6 +23,8 @@ from rowfs.base.format import (
     BranchRecord,
     DiskRecord,
     GroupRecord,
+    LabelsRecord,
+    LockRecord,
     PoolRecord,
     Record,
     RemovalRecord,
@@ -28,8 +32,9 @@ from rowfs.base.format import (
 )
 from rowfs.persist.blockmap import Reader, Value
 from rowfs.store.findings import Findings
+from rowfs.store.marks import labels_of, lock_of, lock_record
 
-R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord)
+R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord)
 T = TypeVar("T", bound=Record)
 
 
@@ -79,6 +84,7 @@ class NameCheck:
         if min(len(of_disks), len(points)) < len(self.snapshots):
             self._found("two snapshots of a disk have one name, or are of one point")
         self._check_groups([*self._records(GROUPS, GroupRecord)])
+        self._check_marks()
 
     def _check_groups(self, groups: list[GroupRecord]) -> None:
         # A member without a record is in order: an older rowfs, which knows no groups, has deleted it.
@@ -87,6 +93,22 @@ class NameCheck:
         members = [number for group in groups for number in group.members.values()]
         if len(set(members)) < len(members):
             self._found("a snapshot is in two groups, or twice in one")
+
+    def _check_marks(self) -> None:
+        # Those of what has no record are in order, as above.
+        for labels in self._records(LABELS, LabelsRecord):
+            wrong: list[str] = []
+            kept = labels_of(labels, wrong)
+            self._mend(LABELS, labels.id, wrong, LabelsRecord(id=labels.id, labels=kept))
+        for lock in self._records(LOCKS, LockRecord):
+            wrong = []
+            self._mend(LOCKS, lock.id, wrong, lock_record(lock.id, lock_of(lock, wrong)))
+
+    def _mend(self, table: str, number: int, wrong: list[str], right: Record) -> None:
+        key = ID_KEY.pack(number)
+        for line in wrong:
+            self._found(f"record {key.hex()} of {table}: {line}")
+            self._findings.mend(table, key, right.pack())
 
     def _records(self, table: str, kind: type[R]) -> Iterator[R]:
         for key, value in self._reader.items(table):

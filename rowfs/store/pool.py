@@ -16,7 +16,15 @@ from datetime import datetime
 import numpy as np
 
 from rowfs.base import bitmap, sharecode
-from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, PoolError, ReadOnlyError, UsageError
+from rowfs.base.errors import (
+    CorruptionError,
+    ExistsError,
+    LockedError,
+    NotFoundError,
+    PoolError,
+    ReadOnlyError,
+    UsageError,
+)
 from rowfs.base.format import (
     CHUNK_KEY,
     DATA_FILE,
@@ -42,12 +50,14 @@ from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
 from rowfs.persist.journal import Journal
 from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
+from rowfs.rules.locks import UNLOCKED, check_deletable
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
 from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
-from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot
+from rowfs.store.marking import Marking
+from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
 from rowfs.store.trim import Trim
@@ -170,6 +180,7 @@ class Pool:
         self.trim = Trim(self.io)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
         self.groups = Groups(self)
+        self.marking = Marking(self)
         self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
@@ -305,10 +316,14 @@ class Pool:
         return self.catalog.new_disk(name, self.catalog.new_branch(), size_bytes, 0, owner)
 
     def delete_disk(self, disk: Disk, keep_snapshots: bool = True) -> None:
-        """Forget a disk. Open handles on it go on until they are closed. Its snapshots stay, or go with it."""
+        """Forget a disk. Open handles on it go on until they are closed. Its snapshots stay, or go with it.
+
+        Raises LockedError when one that would go has to stay; the disk stays, too.
+        """
         self.check_writable()
         assert disk.head is not None, "a disk is deleted twice"
         if not keep_snapshots:
+            self.check_deletable(*disk.chain.values(), what=f"the disk {disk.name}")
             for snapshot in list(disk.chain.values()):
                 self.delete_snapshot(snapshot)
         self.catalog.drop_disk(disk, keep_snapshots)
@@ -385,15 +400,21 @@ class Pool:
                 raise ExistsError(f"the disk {disk.name} has a snapshot {name} already")
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
-        """Forget a snapshot's name at once; what it alone held is freed by the reclaimer, after the next commit."""
+        """Forget a snapshot's name at once; what it alone held is freed by the reclaimer, after the next commit.
+
+        Raises LockedError when somebody has locked it.
+        """
         self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
         self.catalog.drop_snapshot(snapshot)
         self._remove(snapshot.point.branch, snapshot.epoch, snapshot)
 
-    def check_deletable(self, snapshot: Snapshot) -> None:
-        """Raises what `delete_snapshot` would."""
+    def check_deletable(self, *snapshots: Snapshot, what: str = "") -> None:
+        """Raises what `delete_snapshot` would for any of them, LockedError too; `what` would go together with them."""
         self.check_writable()
+        locks = {address(item): item.lock for item in snapshots if item.lock != UNLOCKED and not item.deleted}
+        if locks:
+            check_deletable(locks, now_ns(), what)
 
     def rename_snapshot(self, snapshot: Snapshot, name: str) -> None:
         """Give a snapshot another name. Raises UsageError, ExistsError."""
@@ -454,15 +475,18 @@ class Pool:
     def check_rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> None:
         """Raises what `rollback` would."""
         self.check_writable()
-        kept_before = disk.chain.get(BEFORE_ROLLBACK)
-        if kept_before is not None and not discard:
-            self.check_deletable(kept_before)
         if disk.deleted or snapshot.deleted:
             raise NotFoundError(f"{disk.name if disk.deleted else snapshot.name} was deleted meanwhile")
         if snapshot.owner is not disk:
             raise UsageError(
                 f"{snapshot.name} is a snapshot of {snapshot.owner.name}, not of {disk.name}: "
                 f"make a new disk of it with rowfs clone"
+            )
+        older = disk.chain.get(BEFORE_ROLLBACK)
+        if older is not None and not discard and older.lock.keeps(now := now_ns()):
+            raise LockedError(
+                f"{disk.name} is not rolled back: its snapshot {BEFORE_ROLLBACK}, which would be replaced, is kept by "
+                f"{older.lock.described(now)}: rename that one first"
             )
 
     def _replace_head(self, disk: Disk, head: Branch, mapped_blocks: int) -> None:

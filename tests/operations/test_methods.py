@@ -26,6 +26,7 @@ DISK = {
     "deleted",
     "attached",
     "open",
+    "labels",
     "snapshots",
 }
 SNAPSHOT = {
@@ -39,6 +40,8 @@ SNAPSHOT = {
     "kind",
     "description",
     "attached",
+    "labels",
+    "lock",
 }
 INFO = {
     "pid",

@@ -88,7 +88,14 @@ def disk(name: str, *snapshots: dict[str, Any], **fields: Any) -> dict[str, Any]
     """A disk object of docs/CONTROL.md."""
     time = "2026-11-20T14:25:01.000000Z"
     made = {"name": name, "size_bytes": 20 << 30, "mapped_bytes": 3 << 20, "created": time, "modified": time}
-    made |= {"deleted": False, "trimmed_held_bytes": None, "attached": [], "open": 0, "snapshots": list(snapshots)}
+    made |= {
+        "deleted": False,
+        "trimmed_held_bytes": None,
+        "attached": [],
+        "open": 0,
+        "labels": {},
+        "snapshots": list(snapshots),
+    }
     return made | fields
 
 
@@ -96,7 +103,11 @@ def snapshot(name: str, **fields: Any) -> dict[str, Any]:
     """A snapshot object of docs/CONTROL.md."""
     made = {"name": name, "created": "2026-11-20T14:30:00.000000Z", "size_bytes": 20 << 30}
     made |= {"referenced_bytes": 2 << 20, "written_bytes": 1 << 20, "freed_if_deleted_bytes": 4096}
-    return made | {"consistency": "crash", "kind": "user", "description": "", "attached": []} | fields
+    return (
+        made
+        | {"consistency": "crash", "kind": "user", "description": "", "attached": [], "labels": {}, "lock": None}
+        | fields
+    )
 
 
 def attached(*devices: str) -> list[dict[str, Any]]:

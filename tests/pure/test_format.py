@@ -24,6 +24,8 @@ from rowfs.base.format import (
     BranchRecord,
     DiskRecord,
     GroupRecord,
+    LabelsRecord,
+    LockRecord,
     PoolRecord,
     Record,
     RemovalRecord,
@@ -63,12 +65,17 @@ EXAMPLES: list[tuple[Record, str]] = [
         GroupRecord(id=9, name="g", created_ns=5, members={"db": 3}),
         '{"id":9,"name":"g","created_ns":5,"members":{"db":3},"kind":"user","description":""}',
     ),
+    (LabelsRecord(id=3, labels={"env": "prod"}), '{"id":3,"labels":{"env":"prod"}}'),
+    (
+        LockRecord(id=3, hold=True, until_ns=9, reason="audit"),
+        '{"id":3,"hold":true,"until_ns":9,"compliance":false,"reason":"audit"}',
+    ),
 ]
 
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups") == TABLES
+    assert (*first, "groups", "labels", "locks") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 
@@ -131,7 +138,7 @@ def test_a_record_comes_back(record: Record, golden: str) -> None:
 
 @pytest.mark.parametrize(("record", "golden"), EXAMPLES, ids=lambda item: type(item).__name__)
 def test_what_a_newer_rowfs_added_to_a_record_is_ignored(record: Record, golden: str) -> None:
-    stored = {**json.loads(golden), "encryption": {"cipher": "x"}, "labels": [1]}
+    stored = {**json.loads(golden), "encryption": {"cipher": "x"}, "sums": [1]}
     assert type(record).unpack(json.dumps(stored).encode()).pack().decode() == golden
 
 

@@ -85,7 +85,7 @@ def test_compliance_needs_a_date() -> None:
 def test_k6_a_refused_deletion_names_the_lock_and_is_not_busy() -> None:
     with pytest.raises(LockedError) as caught:
         check_deletable({"vm1@a": UNLOCKED, "vm1@b": Lock(hold=True, reason="audit\n")}, NOW)
-    assert str(caught.value) == "vm1@b is kept by a hold (audit\\n): release it with rowfs unlock"
+    assert str(caught.value) == "vm1@b is kept by a hold (audit\\n): release it with rowfs lock --release"
     assert caught.value.errno == errno.EPERM
     with pytest.raises(LockedError, match="compliance lock until 2027-01-25 08:00 UTC: wait for that"):
         check_deletable({"vm1@a": COMPLIANT}, NOW)
