@@ -66,13 +66,3 @@ def runs(addresses: array[int], slot: int, blocks: int) -> list[Run]:
         Run(slot + start, end - start, BlockAddress(address))
         for start, end, address in zip(starts, ends, window[starts].tolist(), strict=True)
     ]
-
-
-def merge_sorted(addresses: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Sorted distinct addresses as (first, count) runs."""
-    if not len(addresses):
-        return
-    edges = np.flatnonzero(np.diff(addresses) != 1) + 1
-    firsts = addresses[np.concatenate(([0], edges))]
-    counts = np.diff(np.concatenate(([0], edges, [len(addresses)])))
-    yield from zip(firsts.tolist(), counts.tolist(), strict=True)

@@ -13,7 +13,7 @@ import ctypes
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from errno import EAGAIN, EINTR, ENOSPC, EOPNOTSUPP
+from errno import EAGAIN, EINTR, ENOSPC, ENXIO, EOPNOTSUPP
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError
 from rowfs.base.format import pack_label, unpack_label
@@ -157,6 +157,22 @@ class DataFile:
         except OSError:
             return True
         return False
+
+    def held_runs(self, first: BlockAddress, blocks: int) -> list[tuple[int, int]]:
+        """Which of these blocks the host holds: runs of (first address, count). Raises StorageError."""
+        runs = []
+        at, end = first << BLOCK_BITS, (first + blocks) << BLOCK_BITS
+        try:
+            while at < end:
+                start = os.lseek(self._fd, at, os.SEEK_DATA)
+                at = os.lseek(self._fd, start, os.SEEK_HOLE)
+                low, high = start >> BLOCK_BITS, -(-min(at, end) // BLOCK_BYTES)
+                if low < high:
+                    runs.append((low, high - low))
+        except OSError as error:
+            if error.errno != ENXIO:  # else there is no more
+                raise _failure(error, "lseek") from error
+        return runs
 
     def used_bytes(self) -> int:
         """What the data file takes on the host file system."""

@@ -6,19 +6,25 @@ Invariants:
 - What `freeze` gives the commit has the bits of all freed blocks clear: durable bitmaps never know a block as both.
 - A block that several owners share (persist.shares) is freed when the last of them lets go of it.
 - A claim is a run of free blocks that one writer alone allocates from. It lives in memory only; its bits are clear.
-- available[chunk] = blocks of the chunk that are neither allocated nor claimed.
+- available[chunk] = blocks of the chunk that are neither allocated, nor claimed, nor being punched.
+
+Blocks are handed out in this order:
+1. long runs where the host holds most of what is free (persist.unpunched): that takes nothing of the host;
+2. other long runs;
+3. whatever the host holds, the chunk that has most of it first, once that is more than a share of what is allocated:
+   the host gives up more for what waits than short runs cost. When the host is short of space, this comes first;
+4. the end of the data file, which may become twice as long as what is allocated, and some more;
+5. short runs.
 
 Deleting a snapshot of a disk that is written at random leaves free runs of a block or two. To fill them costs more than
-to write them, and what is written there can never be read in one go. So short runs are left alone while the data file
-may grow instead: that takes nothing of a host which has what was freed back. It may become twice as long as what is
-allocated, and some more.
+to write them, and what is written there can never be read in one go: so they wait until what is around them is free.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +35,7 @@ from rowfs.base.errors import CorruptionError, NoSpaceError
 from rowfs.base.format import CHUNK_KEY
 from rowfs.base.units import BLOCK_BYTES, GIB, MIB, BlockAddress
 from rowfs.persist.shares import Shares
+from rowfs.persist.unpunched import Unpunched
 
 CLAIM_BLOCKS = 512  # 2 MiB: random overwrites of one disk land side by side even when others write too
 RUN_BLOCKS_MIN = 32  # 128 KiB: shorter runs, and chunks with less than this free, wait until the data file may not grow
@@ -38,6 +45,7 @@ SLACK_BLOCKS = 8 * GIB // BLOCK_BYTES  # that the data file may be longer than t
 LOADED_CHUNKS_MAX = 1024  # 4 MiB of bitmaps in memory, beside the changed ones
 CHUNK_MAX = 1 << 23  # 1 PiB of data; a table of all chunks is kept in memory
 SHORT_BLOCKS = 256 * MIB // BLOCK_BYTES  # with less than this to be had, or 1/16 of the capacity, space is short
+UNPUNCHED_SHARE, UNPUNCHED_BLOCKS = 16, 256 * MIB // BLOCK_BYTES  # that may wait: a 16th of what is allocated, and some
 HOST_RESERVE_BYTES = 64 * MIB  # left on the host file system, so that a full pool can still commit and delete
 NO_ADDRESSES = np.empty(0, np.int64)
 
@@ -48,6 +56,15 @@ class Claim:
 
     next: int = 0
     end: int = 0
+
+
+@dataclass(slots=True)
+class Punching:
+    """Runs (first address, count) of free blocks that nobody gets until they are punched, and how many blocks."""
+
+    chunk: int
+    runs: list[tuple[int, int]]
+    blocks: int
 
 
 @dataclass(slots=True)
@@ -71,11 +88,12 @@ class Space:
         shares: Shares,
         host_keeps: Callable[[], bool] = lambda: False,
         host_blocks_max: int = CHUNK_MAX * CHUNK_BLOCKS,
+        length_blocks: int = 0,
     ) -> None:
         """`load` gives a chunk's durable bitmap, `used` how many blocks of each chunk are allocated (others: none).
 
         `host_keeps` says whether the host cannot have back what is freed, `host_blocks_max` how long the data file can
-        become there.
+        become there, `length_blocks` how long it is.
         """
         self._load = load
         self._host_free_bytes = host_free_bytes
@@ -85,7 +103,8 @@ class Space:
         self._length_max = host_blocks_max // CHUNK_BLOCKS * CHUNK_BLOCKS
         self.run_blocks_min = RUN_BLOCKS_MIN
         self.allocated_blocks = sum(used.values())
-        self._available = array("q", [CHUNK_BLOCKS]) * (max(used, default=-1) + 1)
+        chunks = max(max(used, default=-1) + 1, -(-length_blocks // CHUNK_BLOCKS))
+        self._available = array("q", [CHUNK_BLOCKS]) * chunks
         for chunk, count in used.items():
             self._available[chunk] -= count
         self._scattered = bytearray(len(self._available))  # chunks without long free runs when last scanned
@@ -93,7 +112,10 @@ class Space:
         self._changed: set[int] = set()
         self._committing: set[int] = set()
         self._claims: set[Claim] = set()
+        self._punching: Punching | None = None
+        self.unpunched = Unpunched(chunk for chunk in range(chunks) if length_blocks and self._available[chunk])
         self._scanned = -1  # the chunk that _free_runs are of
+        self._scanned_unpunched = False  # whether they are all unpunched
         self._free_runs: deque[tuple[int, int]] = deque()
         self._freed: list[np.ndarray] = []  # since the last freeze
         self._unrecycled: list[np.ndarray] = []  # durable or in a commit, not yet recycled
@@ -117,6 +139,7 @@ class Space:
         if bits is None:
             bits = self._chunk(chunk)
         bitmap.set_range(bits, first, count)
+        self.unpunched.taken(chunk, first, count)
         self._changed.add(chunk)
         self.allocated_blocks += count
         return BlockAddress(address), count
@@ -128,6 +151,7 @@ class Space:
             chunk, first = divmod(address, CHUNK_BLOCKS)
             count = min(blocks, CHUNK_BLOCKS - first)
             bitmap.clear_range(self._chunk(chunk), first, count)
+            self.unpunched.add(chunk, np.arange(first, first + count))  # some of it may have been written
             self._give_back(chunk, count)
             address, blocks = BlockAddress(address + count), blocks - count
 
@@ -144,19 +168,19 @@ class Space:
 
     def _renew(self, claim: Claim, blocks: int) -> None:
         self.drop(claim)
-        if self._host_free_bytes() < HOST_RESERVE_BYTES:
+        short = self._host_free_bytes() < HOST_RESERVE_BYTES
+        want = max(CLAIM_BLOCKS, min(blocks, CHUNK_BLOCKS))
+        run = self._claim_run(want, short)
+        if run is None:  # what is left may be claimed by writers who do not use it
+            for other in list(self._claims):
+                self.drop(other)
+            self._forget_runs()
+            run = self._claim_run(want, short)
+        if run is None and short:
             self.shortage = True
             raise NoSpaceError(
                 "the file system that holds the pool is full: free some space there, or delete snapshots"
             )
-        want = max(CLAIM_BLOCKS, min(blocks, CHUNK_BLOCKS))
-        run = self._claim_run(want)
-        if run is None:  # what is left may be claimed by writers who do not use it
-            for other in list(self._claims):
-                self.drop(other)
-            self._scanned = -1
-            self._free_runs.clear()
-            run = self._claim_run(want)
         if run is None:
             self.shortage = True
             raise NoSpaceError("the pool is full: delete snapshots or disks")
@@ -164,10 +188,18 @@ class Space:
         self._claims.add(claim)
         self._look_for_shortage()
 
-    def _claim_run(self, want: int) -> tuple[int, int] | None:
+    def _forget_runs(self) -> None:
+        self._scanned = -1
+        self._free_runs.clear()
+
+    def _claim_run(self, want: int, short: bool) -> tuple[int, int] | None:
+        """Free blocks, `want` of them at most. With `short` those that the host holds, for it has no others."""
         if self.capacity_blocks is not None:
             want = min(want, self.capacity_blocks - self.allocated_blocks - self._claimed_blocks())
+        if short and not self._scanned_unpunched:
+            self._forget_runs()
         scans = 0
+        tried: set[int] = set()  # where all that is unpunched is claimed, or being punched
         while want > 0:
             if self._free_runs:
                 first, count = self._free_runs.popleft()
@@ -177,28 +209,52 @@ class Space:
                 self._available[self._scanned] -= count
                 start = self._scanned * CHUNK_BLOCKS + first
                 return start, start + count
-            chunk, run_min = self._next_chunk(scans < SCANS_MAX)
+            chunk, run_min, unpunched = (
+                self._next_unpunched(tried) if short else self._next_chunk(scans < SCANS_MAX, tried)
+            )
             if chunk is None:
                 return None
-            self._scan(chunk, run_min)
+            self._scan(chunk, run_min, unpunched)
+            if unpunched:
+                tried.add(chunk)
             scans += 1
         return None
 
-    def _next_chunk(self, may_scan: bool) -> tuple[int | None, int]:
-        """Where to look for free runs, and how long they have to be; the data file grows for it if need be."""
+    def _next_chunk(self, may_scan: bool, tried: set[int]) -> tuple[int | None, int, bool]:
+        """Where to look for free runs, how long they have to be, and whether only in what the host holds.
+
+        The data file grows for it if need be.
+        """
         available = np.frombuffer(self._available, np.int64)
         if may_scan:
             roomy = (available >= ROOMY_BLOCKS) & (np.frombuffer(self._scattered, np.uint8) == 0)
             if roomy.any():
-                return int(np.argmax(roomy)), self.run_blocks_min
+                held = self.unpunched.counts(len(available)) * roomy
+                chunk = int(np.argmax(held))
+                return chunk if held[chunk] else int(np.argmax(roomy)), self.run_blocks_min, False
         emptiest = int(np.argmax(available)) if len(available) else 0
         left = bool(available[emptiest]) if len(available) else False
         del available  # an array that is being looked at cannot grow
+        if self.unpunched_much:
+            found = self._next_unpunched(tried)
+            if found[0] is not None:
+                return found
         if self._may_grow(left):
             self._available.append(CHUNK_BLOCKS)
             self._scattered.append(False)
-            return len(self._available) - 1, 1
-        return (emptiest, 1) if left else (None, 1)
+            return len(self._available) - 1, 1, False
+        return (emptiest, 1, False) if left else (None, 1, False)
+
+    def _next_unpunched(self, tried: Iterable[int] = ()) -> tuple[int | None, int, bool]:
+        counts = np.minimum(self.unpunched.counts(len(self._available)), np.frombuffer(self._available, np.int64))
+        counts[list(tried)] = 0
+        chunk = int(np.argmax(counts)) if len(counts) else 0
+        return (chunk if len(counts) and counts[chunk] else None), 1, True
+
+    @property
+    def unpunched_much(self) -> bool:
+        """Whether the host holds so much that is free that it has to be used again, or punched."""
+        return self.unpunched.blocks > self.allocated_blocks // UNPUNCHED_SHARE + UNPUNCHED_BLOCKS
 
     def _may_grow(self, left: bool) -> bool:
         """Whether the data file may, where there are free runs `left`, too short ones probably."""
@@ -209,18 +265,29 @@ class Space:
             return False
         return not left or (not self._host_keeps() and length < 2 * self.allocated_blocks + SLACK_BLOCKS)
 
-    def _scan(self, chunk: int, run_min: int) -> None:
+    def _scan(self, chunk: int, run_min: int, unpunched: bool) -> None:
+        bits = self._unavailable(chunk)
+        assert bitmap.free_blocks(bits) == self._available[chunk], "free blocks are miscounted"
+        if unpunched:
+            bits = bitmap.pack(bitmap.unpack(bits) | ~self.unpunched.flags(chunk))
+        self._scanned, self._scanned_unpunched = chunk, unpunched
+        self._free_runs = deque(bitmap.free_runs(bits, run_min))
+        if not unpunched:
+            self._scattered[chunk] = not self._free_runs
+
+    def _unavailable(self, chunk: int) -> bytearray:
+        """The blocks of a chunk that are allocated, claimed or being punched."""
         bits = self._chunk(chunk)
         start = chunk * CHUNK_BLOCKS
-        claims = [claim for claim in self._claims if start <= claim.next < min(claim.end, start + CHUNK_BLOCKS)]
-        if claims:
+        held = [(claim.next, claim.end - claim.next) for claim in self._claims if claim.next // CHUNK_BLOCKS == chunk]
+        if self._punching is not None and self._punching.chunk == chunk:
+            held += self._punching.runs
+        if held:
             bits = bytearray(bits)
-            for claim in claims:
-                bitmap.set_range(bits, claim.next - start, claim.end - claim.next)
-        assert bitmap.free_blocks(bits) == self._available[chunk], "free blocks are miscounted"
-        self._scanned = chunk
-        self._free_runs = deque(bitmap.free_runs(bits, run_min))
-        self._scattered[chunk] = not self._free_runs
+            for first, count in held:
+                if count:
+                    bitmap.set_range(bits, first - start, count)
+        return bits
 
     def _chunk(self, chunk: int) -> bytearray:
         bits = self._chunks.get(chunk)
@@ -296,12 +363,64 @@ class Space:
         assert place is not None, "blocks are recycled twice"
         chunks, counts = np.unique(freed // CHUNK_BLOCKS, return_counts=True)
         for chunk, count in zip(chunks.tolist(), counts.tolist(), strict=True):
-            bitmap.clear_many(self._chunk(chunk), bitmap.of_chunk(freed, chunk))
+            blocks = bitmap.of_chunk(freed, chunk)
+            bitmap.clear_many(self._chunk(chunk), blocks)
+            self.unpunched.add(chunk, blocks)
             self._give_back(chunk, count)
         del self._unrecycled[place]  # only now: bitmaps that were loaded above had to have these blocks
         self.allocated_blocks -= len(freed)
         self.freed_blocks -= len(freed)
+        self._forget_runs()  # what was freed comes first
         self._look_for_shortage()
+
+    # Punching
+
+    def begin_punching(self, blocks_min: int = 1) -> Punching | None:
+        """Free runs of one chunk with what is unpunched in them, for `end_punching` once they are punched.
+
+        The chunk is the one that has most. Of each free run as long as `blocks_min` it is all between the first and the
+        last that is unpunched, in one piece. None: there is no such run there.
+        """
+        assert self._punching is None, "one at a time"
+        chunk, _, _ = self._next_unpunched()
+        if chunk is None or self._host_keeps():
+            return None
+        if chunk == self._scanned:
+            self._forget_runs()
+        unpunched = np.flatnonzero(self.unpunched.flags(chunk))
+        runs = []
+        for first, count in bitmap.free_runs(self._unavailable(chunk), blocks_min):
+            low, high = np.searchsorted(unpunched, (first, first + count))
+            if low < high:
+                first, end = int(unpunched[low]), int(unpunched[high - 1]) + 1
+                runs.append((chunk * CHUNK_BLOCKS + first, end - first))
+        if not runs:
+            return None
+        blocks = sum(count for _, count in runs)
+        self._available[chunk] -= blocks
+        self._punching = Punching(chunk, runs, blocks)
+        return self._punching
+
+    def end_punching(self, punching: Punching, done: int) -> None:
+        """The first `done` of the runs are punched; all of them may be handed out again."""
+        assert punching is self._punching, "another one is under way"
+        self._punching = None
+        start = punching.chunk * CHUNK_BLOCKS
+        punched = [np.arange(first - start, first - start + count) for first, count in punching.runs[:done]]
+        self.unpunched.remove(punching.chunk, np.concatenate([NO_ADDRESSES, *punched]))
+        self._give_back(punching.chunk, punching.blocks)
+
+    def found_held(self, chunk: int, runs: list[tuple[int, int]]) -> None:
+        """The host holds these runs (first address, count) of a chunk that was `unpunched.unknown`."""
+        self.unpunched.unknown.discard(chunk)
+        if chunk >= len(self._available) or self._available[chunk] == 0:
+            return
+        held = np.zeros(CHUNK_BLOCKS, bool)
+        start = chunk * CHUNK_BLOCKS
+        for first, count in runs:
+            held[first - start : first - start + count] = True
+        held &= ~bitmap.unpack(self._chunk(chunk))
+        self.unpunched.add(chunk, np.flatnonzero(held))
 
     # Looking
 
@@ -324,6 +443,7 @@ class Space:
     def free_blocks(self) -> int:
         """How many blocks a writer could still get."""
         host = (self._host_free_bytes() - HOST_RESERVE_BYTES) // BLOCK_BYTES
+        host = max(0, host) + self.unpunched.blocks
         limit = self._length_max if self.capacity_blocks is None else min(self._length_max, self.capacity_blocks)
         return max(0, min(host, limit - self.allocated_blocks))
 

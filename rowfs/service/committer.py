@@ -1,7 +1,8 @@
 """Commits and reclaim beside the requests: what runs in worker threads, and when.
 
 One commit at a time. Who needs durability while one runs shares the next one. The trio thread freezes and finishes, a
-worker writes; blocks that were freed are punched by a worker once no cold read may want them, then recycled.
+worker writes; blocks that were freed are recycled once no cold read may want them, and punched when there is time
+(service.punching).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ import trio
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
+from rowfs.service.punching import Punching
 from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
 from rowfs.service.worker import Worker
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0  # so that a commit that takes up to 2 s still keeps the promise of 5
 RECLAIM_SLICE_S = 0.001
-PUNCH_SLICE_S = 0.002
 PAUSE_S, BUSY_PAUSE_S = 0.0005, 0.008  # between slices; the longer one while there are requests
 RETRY_S = 1.0  # a commit for which the host has no space, unless somebody asks for it earlier
 
@@ -54,6 +54,7 @@ class Committer:
         self._requests = requests
         self.trimming = Trimming(pool, self)
         self.asked = 0  # how often somebody wanted a commit
+        self._punching = Punching(pool, requests)
         self._hurried = 0  # who waits for space, or for the end
         self._commits = pool.commits
         self._next = _Outcome()
@@ -143,6 +144,7 @@ class Committer:
             finished = self._finished
             self._freed.set()
             await finished.wait()
+        await self._punching.rest()
 
     def read_ended(self, ticket: int) -> None:
         """A cold read is done: what was freed meanwhile may be recycled."""
@@ -186,6 +188,7 @@ class Committer:
                 ("reclaimer", self._reclaim),
                 ("recycler", self._recycle),
                 ("trimmer", self.trimming.run),
+                ("puncher", self._punching.run),
             ):
                 nursery.start_soon(self._lasting, what, task)
             task_status.started()
@@ -318,30 +321,10 @@ class Committer:
             await self._freed.wait()
             self._freed = trio.Event()
             while (freed := self._commits.unread()) is not None:
-                try:
-                    await trio.to_thread.run_sync(self._commits.punch, freed, self._punch_pause())
-                except Exception as error:  # the blocks are free all the same, the host merely keeps its own
-                    foreseen = isinstance(error, RowfsError)
-                    log.error("freed blocks were not given back to the host: %s", error, exc_info=not foreseen)
                 self._commits.recycle(freed)
+                await trio.lowlevel.checkpoint()
             finished, self._finished = self._finished, trio.Event()
             finished.set()
-
-    def _punch_pause(self) -> Callable[[], None]:
-        """What a worker that punches calls often: it lets writers of the data file in between."""
-        began, seen = time.monotonic(), self._requests()
-        busy_pause_s = self._busy_pause_s()  # now: a worker may not look at what is left to reclaim
-
-        def pause() -> None:
-            nonlocal began, seen
-            if time.monotonic() - began < PUNCH_SLICE_S or self._hurried:
-                return
-            count = self._requests()
-            if count != seen:
-                time.sleep(busy_pause_s)
-            began, seen = time.monotonic(), count
-
-        return pause
 
     def _busy_pause_s(self) -> float:
         """The more was deleted and is not reclaimed, the shorter: else who deletes all the time outruns it for ever."""

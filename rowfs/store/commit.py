@@ -4,14 +4,14 @@
     2  sync         worker  fdatasync of the data file
     3  apply        worker  one LMDB transaction, synced
     4  finish       owner   frozen pages are clean; points whose removal is durable now may be dropped
-    5  punch        worker  blocks that this commit freed go back to the host, once reads that began before are done
-    6  recycle      owner   and then may be allocated again
+    5  recycle      owner   blocks that this commit freed may be allocated again, once reads that began before are done
 
 A crash before 3 is done leaves the map as it was: what 2 made durable lies in blocks that no durable page holds, or in
 blocks that the disk's head owned then already, where old or new are both right until an fsync. Hence invariants 3
-(nothing is reused before 6), 4 (2 before 3) and 5 (points are dropped at 4, never before). After 3 a crash loses only
-that freed blocks were not punched. A failure of 2 or 3 makes the pool read-only: the frozen set stays readable in
-memory, and nothing is tried again, since a second fdatasync may report success for pages that the kernel has dropped.
+(nothing is reused before 5, nor punched: store.punching does that with what is free), 4 (2 before 3) and 5 (points are
+dropped at 4, never before). After 3 a crash loses nothing. A failure of 2 or 3 makes the pool read-only: the frozen set
+stays readable in memory, and nothing is tried again, since a second fdatasync may report success for pages that the
+kernel has dropped.
 
 A small commit may go to the journal instead (`begin_record`): where nothing changed but what heads map, a record of it
 is written after step 2, and who waits goes on. For the engine nothing else happens: all of it stays dirty, freed blocks
@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from rowfs.base import bitmap, journalcode, pagecode, sharecode
-from rowfs.base.errors import ReadOnlyError, RowfsError
+from rowfs.base.errors import ReadOnlyError
 from rowfs.base.format import (
     CHUNK_KEY,
     PAGES,
@@ -41,8 +40,6 @@ from rowfs.base.format import (
     SPACE,
     page_key,
 )
-from rowfs.base.ranges import merge_sorted
-from rowfs.base.units import BlockAddress
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
@@ -51,8 +48,6 @@ from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
 from rowfs.store.model import Page, Removal
 from rowfs.store.versions import Layer, Versions
-
-PUNCH_BLOCKS_MAX = 1024  # 4 MiB: while the host punches a hole, nobody else can write to the data file
 
 RECORD_PAGES_MAX = 16  # of a record of the journal: coding them takes the owner's time, some 30 us each
 
@@ -263,7 +258,7 @@ class Commits:
         """Give the map more address space (owner; no reader may be open)."""
         self._map.grow()
 
-    # 5 and 6
+    # 5
 
     def begin_read(self) -> int:
         """A read in a worker begins; blocks freed from now on are kept until `end_read`."""
@@ -280,13 +275,6 @@ class Commits:
         if self.freed and all(ticket > self.freed[0].tickets for ticket in self._reading):
             return self.freed[0]
         return None
-
-    def punch(self, freed: Freed, pause: Callable[[], None] = lambda: None) -> None:
-        """Give freed blocks back to the host (any thread). `pause` is called after each call to the host."""
-        for first, count in merge_sorted(freed.addresses):
-            for start in range(first, first + count, PUNCH_BLOCKS_MAX):
-                self._data.punch(BlockAddress(start), min(PUNCH_BLOCKS_MAX, first + count - start))
-                pause()
 
     def recycle(self, freed: Freed) -> None:
         """Freed blocks may be allocated again (owner)."""
@@ -305,10 +293,6 @@ class Commits:
                 raise
             self.finish(batch)
         while (freed := self.unread()) is not None:
-            try:
-                self.punch(freed)
-            except RowfsError as error:  # the host keeps its blocks; the pool's are free all the same
-                log.warning("freed blocks were not given back to the host: %s", error)
             self.recycle(freed)
 
     def _write_growing(self, batch: Batch) -> None:

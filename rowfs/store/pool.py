@@ -58,6 +58,7 @@ from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
 from rowfs.store.marking import Marking
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address
+from rowfs.store.punching import Puncher
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
 from rowfs.store.trim import Trim
@@ -65,6 +66,7 @@ from rowfs.store.versions import Versions
 
 CACHE_BYTES = 64 * MIB
 CAPACITY_BYTES_MIN = MIB
+PUNCHING_S = 1.0  # that closing a pool takes longer for the host to have back what is free; the rest is for next time
 Owner = tuple[int, int, int]  # mode, uid, gid
 OWNER: Owner = (0o644, 0, 0)
 
@@ -174,7 +176,9 @@ class Pool:
             shares,
             lambda: self.data.keeps_freed,
             self.data.blocks_max(),
+            self.data.size_bytes() // BLOCK_BYTES,
         )
+        self.puncher = Puncher(self.data, self.space)
         self.io = DiskIO(self.data, self.space, self.versions)
         self.io.revisits = set(self.catalog.revisits)
         self.trim = Trim(self.io)
@@ -220,6 +224,7 @@ class Pool:
         try:
             if not self.read_only and not self.commits.failed:
                 self.commits.run()
+                self.puncher.run(PUNCHING_S)
                 self.catalog.pool.clean = True
                 self.catalog.touch_pool()
                 self.commits.run()
@@ -515,13 +520,14 @@ class Pool:
         return self._map.reader()
 
     def reclaim(self) -> None:
-        """Free everything that can be freed now, with as many commits as it takes."""
+        """Free everything that can be freed now, with as many commits as it takes, and give it back to the host."""
         self.commit()
         while self.reclaimer.pending and not self.versions.damage:
             worked = self.reclaimer.step(budget_s=1.0) or self.commits.map_behind
             self.commit()
             if not worked and not self.reclaimer.ready:
-                return  # what is left waits for an open handle
+                break  # what is left waits for an open handle
+        self.puncher.run()
 
 
 def _unlink(path: str) -> None:

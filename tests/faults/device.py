@@ -102,6 +102,7 @@ class FakeData:
         data = bytes(data)
         if skip_bytes or len(data) % BLOCK:
             assert skip_bytes + len(data) <= BLOCK, "a piece crosses blocks"
+            assert address in self.device.blocks, f"a piece of block {address} is written, which holds nothing"
             old = self.device.blocks[address]
             data = old[:skip_bytes] + data + old[skip_bytes + len(data) :]
         for start in range(0, len(data), BLOCK):
@@ -136,6 +137,10 @@ class FakeData:
         for block in range(first, first + blocks):
             self.device.called("punch")
             self.device.change(block, None)
+
+    def held_runs(self, first: int, blocks: int) -> list[tuple[int, int]]:
+        """As DataFile.held_runs."""
+        return [(block, 1) for block in sorted(self.device.blocks) if first <= block < first + blocks]
 
     def size_bytes(self) -> int:
         """As DataFile.size_bytes."""

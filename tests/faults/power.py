@@ -60,9 +60,10 @@ STEPS = (
     "finish",
     "finished",
     "unread",
-    "punch",  # before each block
     "recycle",
     "recycled",
+    "punch",  # before each block
+    "punched",
     "append",
     "torn",  # amid a record of the journal
     "appended",
@@ -83,7 +84,7 @@ class Driver:
         self.expected = Expected()
         self.cuts: Counter[str] = Counter()
         self.count = 0
-        self.no_space = self.records = 0
+        self.no_space = self.records = self.punched = 0
         self.trace: list[str] = []
         self.depth = 0  # of operations within a commit
         self.armed = False
@@ -203,12 +204,34 @@ class Driver:
             self.step("finished")
         while self.rng.random() < 0.8 and (freed := commits.unread()) is not None:
             self.step("unread")
-            commits.punch(freed)
             self.meanwhile()
             self.step("recycle")
             commits.recycle(freed)
             self.step("recycled")
+        if self.rng.random() < 0.5:
+            self.punch_free()
         self.depth = 0
+
+    def punch_free(self) -> None:
+        """Give free blocks back to the host, step by step."""
+        puncher = self.pool.puncher
+        chunk = puncher.unknown()
+        if chunk is not None:
+            held = puncher.look(chunk)
+            self.meanwhile()
+            puncher.found(chunk, held)
+        punching = puncher.begin(self.rng.choice((1, 1, 4)))
+        if punching is None:
+            return
+        try:
+            self.meanwhile()
+            patience = iter(range(self.rng.choice((1, 3, 1000))))
+            done = puncher.carry_out(punching, lambda: next(patience, None) is not None)
+            self.meanwhile()
+            self.step("punched")
+        finally:
+            self.punched += sum(count for _, count in punching.runs)
+        puncher.end(punching, done)
 
     # Operations
 

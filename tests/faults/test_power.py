@@ -16,7 +16,7 @@ from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
 from rowfs.persist.shares import Shares
-from rowfs.persist.space import NO_ADDRESSES, FrozenSpace, Space
+from rowfs.persist.space import NO_ADDRESSES, FrozenSpace, Punching, Space
 from rowfs.store import reclaim, replay
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Batch, Commits
@@ -115,6 +115,26 @@ def test_control_freed_blocks_are_punched_before_that_is_durable(monkeypatch: py
         write(self, batch)
 
     monkeypatch.setattr(Commits, "write", hasty)
+    _caught()
+
+
+def test_control_blocks_that_are_being_punched_are_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, end = Space.begin_punching, Space.end_punching
+
+    def hasty_begin(self: Space, blocks_min: int = 1) -> Punching | None:
+        punching = begin(self, blocks_min)
+        if punching is not None:
+            self._punching = None
+            self._give_back(punching.chunk, punching.blocks)
+        return punching
+
+    def late_end(self: Space, punching: Punching, done: int) -> None:
+        self._available[punching.chunk] -= punching.blocks
+        self._punching = punching
+        end(self, punching, done)
+
+    monkeypatch.setattr(Space, "begin_punching", hasty_begin)
+    monkeypatch.setattr(Space, "end_punching", late_end)
     _caught()
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 import trio
 
-from rowfs.service import committer
+from rowfs.service import committer, punching
 from rowfs.service.trimming import Trimming
 from rowfs.store.commit import Commits
 from rowfs.store.reclaim import Reclaimer
@@ -60,13 +60,14 @@ async def test_a_fault_in_a_background_task_makes_the_pool_read_only_and_ends_no
 async def test_blocks_that_could_not_be_punched_are_free_all_the_same(
     fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(punching, "QUIET_S", 0.01)
     await fs.disk("vm", 2, "one", "two")
     with monkeypatch.context() as patch:
-        patch.setattr(fs.pool.commits, "punch", boom)
+        patch.setattr(fs.pool.data, "punch", boom)
         await fs.truncate("vm", 0)
         await fs.service.committer.commit()
         await until(lambda: not fs.pool.commits.freed and log.lines, "the blocks")
-    assert log.take() == "freed blocks were not given back to the host: a fault"
+    assert log.take() == "free blocks were not given back to the host: a fault"
     assert fs.pool.read_only_reason is None
     await fs.truncate("vm", B)
     await fs.service.committer.commit()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from array import array
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowfs.base.ranges import merge_sorted, runs, segments
+from rowfs.base.ranges import runs, segments
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, PAGE_BLOCKS, PAGE_BYTES
 
 B, P = BLOCK_BYTES, PAGE_BYTES
@@ -109,11 +108,3 @@ def test_no_two_runs_could_be_one(addresses: array[int], window: tuple[int, int]
 def test_the_address_behind_a_hole_does_not_join_it() -> None:
     addresses = array("q", [0, 1, 2, 0, 0, 5]) + array("q", bytes(8 * (PAGE_BLOCKS - 6)))
     assert list(runs(addresses, 0, 6)) == [(0, 1, 0), (1, 2, 1), (3, 2, 0), (5, 1, 5)]
-
-
-@relaxed
-@given(addresses=st.sets(st.integers(1, 60)))
-def test_merged_runs_are_the_addresses_again(addresses: set[int]) -> None:
-    merged = list(merge_sorted(np.array(sorted(addresses), np.int64)))
-    assert [first + n for first, count in merged for n in range(count)] == sorted(addresses)
-    assert all(first + count < second for (first, count), (second, _) in pairwise(merged))

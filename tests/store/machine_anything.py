@@ -277,7 +277,6 @@ class Commits(Machine):
     @rule()
     def recycle(self) -> None:
         while (freed := self.pool.commits.unread()) is not None:
-            self.pool.commits.punch(freed)
             self.pool.commits.recycle(freed)
 
     @rule(steps=st.integers(1, 12))

@@ -192,6 +192,7 @@ def test_a_punch_that_fails_is_logged_and_loses_neither_the_commit_nor_the_block
     pool.punch(disk, 0, B)
     pool.data.fails = {"punch": 0}
     pool.commit()
+    pool.puncher.run()
     mend(pool)
     assert "not given back to the host" in caplog.text
     assert not pool.read_only_reason

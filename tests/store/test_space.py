@@ -11,8 +11,9 @@ from rowfs.base import bitmap
 from rowfs.base.bitmap import CHUNK_BLOCKS, CHUNK_BYTES
 from rowfs.base.errors import NoSpaceError
 from rowfs.persist import space as space_module
+from rowfs.persist import unpunched as unpunched_module
 from rowfs.persist.shares import Shares
-from rowfs.persist.space import CLAIM_BLOCKS, RUN_BLOCKS_MIN, Claim, FrozenSpace, Space
+from rowfs.persist.space import CLAIM_BLOCKS, ROOMY_BLOCKS, RUN_BLOCKS_MIN, Claim, FrozenSpace, Punching, Space
 from tests.store.machines import machine_settings
 
 PLENTY = 1 << 50
@@ -31,12 +32,20 @@ class Stored(dict[int, bytearray]):
         host_free_bytes: int = PLENTY,
         host_keeps: bool = True,
         host_blocks_max: int = 1 << 32,
+        length_blocks: int = 0,
     ) -> Space:
         """With `host_keeps` the data file does not grow as long as anything is free."""
         used = {chunk: int.from_bytes(bits, "little").bit_count() for chunk, bits in self.items()}
         shares = Shares(lambda region: None, ())
         return Space(
-            self.load, used, capacity_blocks, lambda: host_free_bytes, shares, lambda: host_keeps, host_blocks_max
+            self.load,
+            used,
+            capacity_blocks,
+            lambda: host_free_bytes,
+            shares,
+            lambda: host_keeps,
+            host_blocks_max,
+            length_blocks,
         )
 
     def commit(self, space: Space) -> None:
@@ -134,8 +143,8 @@ def test_crumbs_become_a_run_when_what_lies_between_is_freed() -> None:
     assert take(space, 1, claim) == [2 * CHUNK_BLOCKS]
     space.free(np.array([RUN_BLOCKS_MIN - 1 + at for at in range(RUN_BLOCKS_MIN + 1)]))
     stored.commit(space)
-    assert take(space, CHUNK_BLOCKS - 1, claim) == list(range(2 * CHUNK_BLOCKS + 1, 3 * CHUNK_BLOCKS))
-    assert take(space, 2) == [0, 1]
+    assert take(space, CLAIM_BLOCKS - 1, claim) == list(range(2 * CHUNK_BLOCKS + 1, 2 * CHUNK_BLOCKS + CLAIM_BLOCKS))
+    assert take(space, 2, claim) == [0, 1]
 
 
 def test_crumbs_are_used_when_the_file_is_twice_as_long_as_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +265,105 @@ def test_a_bitmap_that_a_commit_is_taking_stays_in_memory(monkeypatch: pytest.Mo
     assert all(stored.allocated() >> block & 1 for block in taken)
 
 
+# What is free and the host holds
+
+
+def freed(stored: Stored, space: Space, *runs: tuple[int, int]) -> None:
+    """Free these ranges (first, count), durably."""
+    space.free(np.concatenate([np.arange(first, first + count) for first, count in runs]))
+    stored.commit(space)
+
+
+def test_what_was_freed_is_used_again_before_what_was_free() -> None:
+    stored = Stored({0: full_but((0, 20_000)), 1: full_but()})
+    space = stored.space(host_keeps=False)
+    freed(stored, space, (CHUNK_BLOCKS + 100, ROOMY_BLOCKS))
+    assert space.unpunched.blocks == ROOMY_BLOCKS
+    assert take(space, 3) == [CHUNK_BLOCKS + 100 + n for n in range(3)]
+    assert space.unpunched.blocks == ROOMY_BLOCKS - 3
+
+
+def test_the_file_does_not_grow_while_the_host_holds_much_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "UNPUNCHED_BLOCKS", 0)
+    stored = Stored({0: full_but(), 1: full_but()})
+    space, claim = stored.space(host_keeps=False), Claim()
+    crumbs = [(at, 3) for at in range(0, CHUNK_BLOCKS, 9)]  # a third of one chunk, a sixth of what is allocated
+    freed(stored, space, *crumbs)
+    taken = take(space, 9 * len(crumbs) // 4, claim)
+    assert max(taken) < CHUNK_BLOCKS
+    assert taken == [at + n for at, count in crumbs for n in range(count)][: len(taken)]
+    assert not space.unpunched_much
+    assert max(take(space, 9000, claim)) >= 2 * CHUNK_BLOCKS, "few are left, which are worth less than long runs"
+
+
+def test_a_full_host_gives_what_it_holds_already_to_the_block() -> None:
+    stored = Stored({0: full_but((100, 50))})
+    space = stored.space(host_free_bytes=space_module.HOST_RESERVE_BYTES - 1, host_keeps=False)
+    with pytest.raises(NoSpaceError, match="file system that holds the pool is full"):
+        space.allocate(Claim(), 1)
+    freed(stored, space, (7, 1), (140 + 60, 5))
+    assert space.free_blocks() == 6
+    assert take(space, 6) == [7, *range(200, 205)]
+    assert space.free_blocks() == 0
+    with pytest.raises(NoSpaceError):
+        space.allocate(Claim(), 1)
+
+
+def test_a_full_host_gives_what_another_writer_claims() -> None:
+    stored = Stored({0: full_but()})
+    space = stored.space(host_free_bytes=0, host_keeps=False)
+    freed(stored, space, (7, 2))
+    idle = Claim()
+    assert take(space, 1, idle) == [7]
+    assert take(space, 1) == [8]
+
+
+def test_what_is_punched_goes_together_and_is_handed_out_to_nobody_meanwhile() -> None:
+    stored = Stored({0: full_but((100, 50))})
+    space = stored.space(CHUNK_BLOCKS, host_keeps=False)
+    freed(stored, space, (90, 10), (150, 5), (1000, 1))
+    punching = space.begin_punching()
+    assert punching is not None and punching.runs == [(90, 65), (1000, 1)]
+    with pytest.raises(NoSpaceError):
+        space.allocate(Claim(), 1)
+    space.end_punching(punching, 1)
+    assert space.unpunched.blocks == 1
+    punching = space.begin_punching()
+    assert punching is not None and punching.runs == [(1000, 1)]
+    space.end_punching(punching, 1)
+    assert space.begin_punching() is None
+    assert len(take(space, 66)) == 66
+
+
+def test_only_long_runs_are_punched_where_that_is_asked_for() -> None:
+    stored = Stored({0: full_but()})
+    space = stored.space(host_keeps=False)
+    freed(stored, space, (90, 10), (1000, 1))
+    assert space.begin_punching(11) is None
+    punching = space.begin_punching(10)
+    assert punching is not None and punching.runs == [(90, 10)]
+    space.end_punching(punching, 1)
+
+
+def test_what_an_earlier_mount_left_is_found() -> None:
+    stored = Stored({0: full_but((100, 50))})
+    space = stored.space(host_keeps=False, length_blocks=2 * CHUNK_BLOCKS)
+    assert space.unpunched.unknown == {0, 1}
+    space.found_held(0, [(90, 20), (140, 100)])
+    space.found_held(1, [(CHUNK_BLOCKS + 5, 1)])
+    assert space.unpunched.blocks == 10 + 10 + 1
+    assert not space.unpunched.unknown
+
+
+def test_what_does_not_fit_into_memory_is_asked_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpunched_module, "CHUNKS_MAX", 8)
+    stored = Stored({chunk: full_but() for chunk in range(9)})
+    space = stored.space(host_keeps=False)
+    freed(stored, space, *((chunk * CHUNK_BLOCKS, 9 - chunk) for chunk in range(9)))
+    assert space.unpunched.unknown == {8}
+    assert space.unpunched.blocks == sum(range(2, 10))
+
+
 def test_blocks_are_not_recycled_twice() -> None:
     stored = Stored({0: full_but()})
     space = stored.space()
@@ -285,6 +393,8 @@ class SpaceMachine(RuleBasedStateMachine):
         self.frozen: FrozenSpace | None = None
         self.held_at_freeze = 0
         self.claims = [Claim(), Claim(), Claim()]
+        self.unpunched = 0  # a bit for each block
+        self.punching: Punching | None = None
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -293,10 +403,11 @@ class SpaceMachine(RuleBasedStateMachine):
         try:
             first, count = self.space.allocate(self.claims[writer], blocks)
         except NoSpaceError:
-            assert (self.held | self.freed).bit_count() == CHUNKS * CHUNK_BLOCKS
+            assert (self.held | self.freed | self._set_aside()).bit_count() == CHUNKS * CHUNK_BLOCKS
             return None
         assert 0 < count <= blocks
-        assert not mask(first, count) & (self.held | self.freed), "a block is handed out twice"
+        assert not mask(first, count) & (self.held | self.freed | self._set_aside()), "a block is handed out twice"
+        self.unpunched &= ~mask(first, count)
         return first, count
 
     @rule(writer=st.integers(0, 2), blocks=st.sampled_from([1, 3, 50, 700]))
@@ -308,6 +419,7 @@ class SpaceMachine(RuleBasedStateMachine):
         taken = self._allocate(writer, blocks)
         if taken is not None:
             self.space.undo(*taken)
+            self.unpunched |= mask(*taken)
 
     @rule(first=st.integers(0, CHUNKS * CHUNK_BLOCKS - 1), count=st.sampled_from([1, 5, 2000]))
     def free(self, first: int, count: int) -> None:
@@ -341,11 +453,31 @@ class SpaceMachine(RuleBasedStateMachine):
         self.space.recycle(freed)
         for block in freed.tolist():
             self.freed &= ~mask(block, 1)
+            self.unpunched |= mask(block, 1)
+
+    def _set_aside(self) -> int:
+        return sum(mask(*run) for run in self.punching.runs) if self.punching is not None else 0
+
+    @precondition(lambda self: self.punching is None)
+    @rule(blocks_min=st.sampled_from([1, 40]))
+    def begin_punching(self, blocks_min: int) -> None:
+        self.punching = self.space.begin_punching(blocks_min)
+        assert not self._set_aside() & (self.held | self.freed), "what is in use is punched"
+
+    @precondition(lambda self: self.punching is not None)
+    @rule(whole=st.booleans())
+    def end_punching(self, whole: bool) -> None:
+        done = len(self.punching.runs) if whole else len(self.punching.runs) // 2
+        self.space.end_punching(self.punching, done)
+        for run in self.punching.runs[:done]:
+            self.unpunched &= ~mask(*run)
+        self.punching = None
 
     @invariant()
     def nothing_is_miscounted(self) -> None:
         assert self.space.allocated_blocks == (self.held | self.freed).bit_count()
         assert self.space.freed_blocks == self.freed.bit_count()
+        assert self.space.unpunched.blocks == self.unpunched.bit_count()
 
 
 def mask(first: int, count: int) -> int:
