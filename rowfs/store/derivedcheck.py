@@ -105,7 +105,7 @@ class DerivedCheck:
                 self._mend_chunk(chunk)
                 continue
             self._compare_chunk(chunk, bits)
-        for chunk in self._owners.chunks.keys() - seen:
+        for chunk in self._owners.chunks() - seen:
             self._compare_chunk(chunk, bytearray(bitmap.CHUNK_BYTES))
 
     def _compare_chunk(self, chunk: int, bits: bytearray) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import page_key
-from rowfs.base.pagecode import Coded, decode, encode
+from rowfs.base.pagecode import Coded, decode, decode_many, encode
 from rowfs.base.units import PAGE_BLOCKS
 
 KEY = page_key(1, 2, 3)
@@ -66,6 +66,29 @@ def test_any_512_addresses_come_back(addresses: list[int], owned: bytes) -> None
 @given(parts=stretches)
 def test_what_is_looked_at_is_what_was_encoded(parts: list[tuple[int, str, int, bool]]) -> None:
     assert_looked_at(*page_of(parts))
+
+
+def damaged(value: bytes) -> bytes:
+    return value[:-1] + bytes([value[-1] ^ 1])
+
+
+RUN_OF_20 = (20, "run", 70, True)
+
+
+@relaxed
+@given(pages=st.lists(st.tuples(stretches, st.booleans()), max_size=6))
+@example(pages=[([RUN_OF_20] * 26, False), ([RUN_OF_20] * 26, True), ([(1, "scattered", 3, True)] * 12, False)])
+@example(pages=[([(1, "hole", 1, False), *[RUN_OF_20] * 26], False), ([RUN_OF_20] * 26, False)])
+@example(pages=[([(512, "scattered", 9, True)], False), ([RUN_OF_20], False), ([(512, "same", 5, False)], False)])
+def test_many_together_are_what_each_is(pages: list[tuple[list[tuple[int, str, int, bool]], bool]]) -> None:
+    keys = [page_key(1, number, 3) for number in range(len(pages))]
+    coded = [encode(key, *page_of(parts)) for key, (parts, _) in zip(keys, pages, strict=True)]
+    values = [damaged(value) if wrong else value for value, (_, wrong) in zip(coded, pages, strict=True)]
+    places, owns, wrong = decode_many(keys, values)
+    assert set(wrong) == {row for row, (_, is_wrong) in enumerate(pages) if is_wrong}
+    for row, (parts, is_wrong) in enumerate(pages):
+        addresses, owned = page_of([] if is_wrong else parts)
+        assert (places[row].tolist(), owns[row].tolist()) == (addresses.tolist(), [flag != 0 for flag in owned])
 
 
 @pytest.mark.parametrize("owned", [b"\1" * 512, b"\0" * 512, b"\0" + b"\1" * 511, b"\1" * 511 + b"\0", b"\1\0" * 256])
