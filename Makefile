@@ -10,7 +10,7 @@ LEVELS := tests/pure tests/store tests/operations tests/mount tests/faults
 MOUNTED := grep -qsF " $(realpath .)/$(MNT) fuse.rowfs " /proc/mounts
 
 .NOTPARALLEL:
-.PHONY: help run umount stop test check sanitize format demo bench bench-peers clean
+.PHONY: help run umount stop test check sanitize format docs man demo bench bench-peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ format: ## format the code and mend what ruff can
 	@tools/setup
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
+
+docs: ## write what the documents say of each verb, from its declaration in rowfs/verbs
+	@tools/setup
+	@$(PY) tools/docs.py
+
+man: ## write man pages into build/man (man -l build/man/rowfs.1)
+	@tools/setup
+	@$(PY) tools/docs.py --man build/man
 
 demo: ## play the transcript of README.md for real
 	@tools/setup

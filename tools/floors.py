@@ -15,15 +15,16 @@ from pathlib import Path
 MAY_IMPORT = {
     "base": {"base"},
     "rules": {"base", "rules"},
+    "verbs": {"base", "verbs"},
     "persist": {"base", "persist"},
     "store": {"base", "rules", "persist", "store"},
     "host": {"base", "host"},
     "native": {"base", "persist", "store", "native"},
     "service": {"base", "rules", "persist", "store", "host", "native", "service"},
     "mount": {"base", "rules", "store", "native", "service", "mount"},
-    "control": {"base", "rules", "store", "host", "native", "service", "control"},
+    "control": {"base", "rules", "verbs", "store", "host", "native", "service", "control"},
     "process": {"base", "rules", "store", "host", "native", "service", "mount", "control", "process"},
-    "cli": {"base", "rules", "store", "cli"},
+    "cli": {"base", "rules", "verbs", "store", "cli"},
 }
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}
 

@@ -8,40 +8,24 @@ from collections.abc import Collection
 from errno import ENOENT
 from typing import Any
 
-import click
-
 from rowfs.base.errors import BusyError, NotFoundError, UsageError
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.client import DaemonGoneError
+from rowfs.cli.declared import command
 from rowfs.cli.loops import Loop, loops
 from rowfs.cli.mounts import current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
-from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, find_address, json_option
+from rowfs.cli.params import find_address
 from rowfs.cli.session import find_snapshot, list_disk
+from rowfs.verbs.using import ATTACH, DETACH
 
 _DEVICE = re.compile(r"/dev/loop\d+")
 
 
-@click.command()
-@click.argument("address", type=ADDRESS, metavar="PATH/DISK[@NAME]")
-@click.option("--read-only", is_flag=True, help="Let nothing be written; snapshots are read-only anyway.")
-@click.option(
-    "--direct-io/--no-direct-io", default=True, help="Past the page cache of the file (the default), or through it."
-)
-@json_option
+@command(ATTACH)
 def attach(address: Address, read_only: bool, direct_io: bool, as_json: bool) -> None:
-    """Attach a disk or a snapshot to a loop device, and print the device.
-
-    Partitions are looked for where the kernel can. A disk is attached once, unless --read-only: two file systems on one
-    disk would destroy it. The device is gone with rowfs detach, or when the machine stops.
-
-    \b
-    Examples:
-      rowfs attach /mnt/rowfs/vm1
-      mount "$(rowfs attach /mnt/rowfs/vm1)" /mnt/vm1
-      mount -o noload "$(rowfs attach /mnt/rowfs/vm1@before)" /mnt/before
-    """
+    """Carries out `rowfs attach`."""
     from rowfs.cli.loops import attach as attach_file
 
     path, there = _file(address)
@@ -95,20 +79,9 @@ def _attached(item: dict[str, Any]) -> list[str]:
     return [attached["device"] for attached in item["attached"]]
 
 
-@click.command()
-@click.argument("what", type=ADDRESS_TEXT, metavar="PATH/DISK[@NAME]|DEVICE")
-@json_option
+@command(DETACH)
 def detach(what: str, as_json: bool) -> None:
-    """Detach a disk or a snapshot from its loop devices, or one loop device.
-
-    What was written to them is durable then. A device that is mounted, or otherwise in use, is not detached, nor is any
-    other one of the disk.
-
-    \b
-    Examples:
-      rowfs detach /mnt/rowfs/vm1
-      rowfs detach /dev/loop0
-    """
+    """Carries out `rowfs detach`."""
     from rowfs.cli.loops import detach as detach_device
 
     found = _devices(what)

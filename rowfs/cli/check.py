@@ -8,30 +8,18 @@ import click
 
 from rowfs.base.errors import PoolError
 from rowfs.base.names import printable
+from rowfs.cli.declared import command
 from rowfs.cli.mounts import absolute
 from rowfs.cli.output import count, say, say_json
-from rowfs.cli.params import DIRECTORY, json_option
 from rowfs.cli.progress import Progress
+from rowfs.verbs.pools import CHECK
 
 CLEAN, PROBLEMS, UNUSABLE = 0, 1, 2
 
 
-@click.command()
-@click.argument("pool", type=DIRECTORY)
-@click.option("--repair", is_flag=True, help="Mend what follows from the rest: bitmaps, the change index, figures.")
-@json_option
+@command(CHECK)
 def check(pool: str, repair: bool, as_json: bool) -> int:
-    """Check the block map of POOL. Nothing is changed without --repair.
-
-    A mounted pool can be checked too, but not repaired: what is looked at is its last commit.
-
-    Exit codes: 0 clean (or all mended), 1 problems found, 2 not usable as a pool at all.
-
-    \b
-    Examples:
-      rowfs check /srv/pool
-      rowfs check /srv/pool --repair
-    """
+    """Carries out `rowfs check`."""
     from rowfs.store.check import check_pool  # here: it brings lmdb and numpy along, which no other command needs
 
     path = os.path.normpath(absolute(pool))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk
+from rowfs.cli.declared import command
 from rowfs.cli.mounts import Mount
 from rowfs.cli.output import count, say, say_json
-from rowfs.cli.params import ADDRESS, json_option
-from rowfs.cli.selecting import chosen_snapshots, selector_option, snapshot_specs
+from rowfs.cli.selecting import chosen_snapshots, snapshot_specs
 from rowfs.cli.session import ask, snapshot_names
+from rowfs.verbs.disks import DELETE
 
 NAMES_SHOWN_MAX = 5
 
@@ -28,20 +27,7 @@ class Request:
     kept: int = 0
 
 
-@click.command()
-@click.argument("addresses", type=ADDRESS, metavar="ADDRESS...", nargs=-1, required=True)
-@click.option(
-    "--snapshots",
-    type=click.Choice(["keep", "delete"]),
-    default="keep",
-    show_default=True,
-    help="What becomes of the snapshots of a deleted disk.",
-)
-@click.option("--dry-run", is_flag=True, help="Change nothing; say what would go and what would come back.")
-@click.option("--force", is_flag=True, help="Delete a disk although it is attached to a loop device.")
-@click.option("--wait", is_flag=True, help="Return when what was freed can be used again.")
-@selector_option
-@json_option
+@command(DELETE)
 def delete(
     addresses: tuple[Address, ...],
     snapshots: str,
@@ -51,25 +37,7 @@ def delete(
     selector: str | None,
     as_json: bool,
 ) -> None:
-    """Delete disks and snapshots.
-
-    No other snapshot, clone or disk is changed by it. A name is gone at once, and what only it held is freed in the
-    background. Behind an @ may stand a range by place in the chain (either end may be left out) or a list.
-
-    A deleted disk leaves its snapshots behind, and disks can be cloned from them. The path .snapshots/DISK names them
-    all. With -l ADDRESS is a mount or a disk, and those of its snapshots go that have such labels; no disk does.
-
-    A locked snapshot is not deleted, and neither is what would go together with it (see rowfs lock).
-
-    \b
-    Examples:
-      rowfs delete /mnt/rowfs/vm1@before
-      rowfs delete --dry-run /mnt/rowfs/vm1@monday..friday
-      rowfs delete /mnt/rowfs/vm1@a,b,c
-      rowfs delete /mnt/rowfs/vm1 --snapshots delete
-      rowfs delete /mnt/rowfs/.snapshots/vm1
-      rowfs delete -l env=test /mnt/rowfs
-    """
+    """Carries out `rowfs delete`."""
     if selector is None:
         requests = [_request(address, snapshots == "delete") for address in addresses]
     else:

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from rowfs.base.errors import UsageError
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
+from rowfs.cli.declared import command
 from rowfs.cli.output import count, say, say_json
-from rowfs.cli.params import ADDRESS, json_option
 from rowfs.cli.ranges import may_be_several, split_range
 from rowfs.cli.session import ask, snapshot_names
+from rowfs.verbs.looking import DIFF
 
 OFFSET_WIDTH = 14  # the digits of 16 TiB
 
 
-@click.command()
-@click.argument("earlier", type=ADDRESS, metavar="PATH/DISK[@A]")
-@click.argument("later", type=ADDRESS, metavar="[PATH/DISK[@B]]", required=False)
-@json_option
+@command(DIFF)
 def diff(earlier: Address, later: Address | None, as_json: bool) -> None:
-    """Show what changed on a disk between two snapshots.
-
-    Without a second address: until now. Of a disk without a snapshot: all of it that is not zero. Ranges are in
-    bytes, in order, and come from the block map: no data is read.
-
-    \b
-    Examples:
-      rowfs diff /mnt/rowfs/vm1@monday
-      rowfs diff /mnt/rowfs/vm1@monday /mnt/rowfs/vm1@tuesday
-      rowfs diff /mnt/rowfs/vm1@monday..tuesday
-    """
+    """Carries out `rowfs diff`."""
     disk, first, last = _points(earlier, later)
     ranges = RangePrinter(as_json)
     answer = ask(earlier.mount, "diff", on_parts=ranges.add, disk=disk, from_snapshot=first, to_snapshot=last)

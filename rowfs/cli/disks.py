@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import click
-
 from rowfs.base.errors import RowfsError, UsageError
 from rowfs.base.names import check_name
 from rowfs.base.units import check_disk_size, format_size, parse_size
 from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
+from rowfs.cli.declared import command
 from rowfs.cli.output import say, say_json, say_warning
-from rowfs.cli.params import ADDRESS, ADDRESS_TEXT, DASHED_SIZES, SIZE, find_address, json_option
+from rowfs.cli.params import find_address
 from rowfs.cli.session import ask, list_disk
+from rowfs.verbs.disks import CREATE, RENAME, RESIZE
 
 
-@click.command(context_settings=DASHED_SIZES)
-@click.argument("address", type=ADDRESS, metavar="PATH/DISK")
-@click.argument("size", type=SIZE)
-@json_option
+@command(CREATE)
 def create(address: Address, size: int, as_json: bool) -> None:
-    """Create an empty disk of SIZE.
-
-    It takes no space until it is written. The same as truncate -s SIZE PATH/DISK.
-
-    \b
-    Examples:
-      rowfs create /mnt/rowfs/vm1 20G
-      cd /mnt/rowfs && rowfs create vm2 1.5T
-    """
+    """Carries out `rowfs create`."""
     made = ask(address.mount, "create", disk=need_disk(address), size_bytes=check_disk_size(size))
     if as_json:
         say_json(made)
@@ -34,22 +23,9 @@ def create(address: Address, size: int, as_json: bool) -> None:
         say(f"{address.shown()}: created, {format_size(made['size_bytes'])}")
 
 
-@click.command(context_settings=DASHED_SIZES)
-@click.argument("address", type=ADDRESS, metavar="PATH/DISK")
-@click.argument("size", metavar="[+|-]SIZE")
-@click.option("--force", is_flag=True, help="Make the disk smaller although it is attached to a loop device.")
-@json_option
+@command(RESIZE)
 def resize(address: Address, size: str, force: bool, as_json: bool) -> None:
-    """Change the size of a disk.
-
-    With + or - in front, SIZE is how much to add or take away. What lies past a smaller size is gone from the disk;
-    its snapshots keep their own size and what they hold. Loop devices that the disk is attached to follow.
-
-    \b
-    Examples:
-      rowfs resize /mnt/rowfs/vm1 30G
-      rowfs resize /mnt/rowfs/vm1 +10G
-    """
+    """Carries out `rowfs resize`."""
     disk = need_disk(address)
     size_bytes = check_disk_size(_new_size(address, disk, size))
     resized = ask(address.mount, "resize", disk=disk, size_bytes=size_bytes, force=force or None)
@@ -82,20 +58,9 @@ def _new_size(address: Address, disk: str, size: str) -> int:
     return after
 
 
-@click.command()
-@click.argument("old", type=ADDRESS)
-@click.argument("new", type=ADDRESS_TEXT)
-@json_option
+@command(RENAME)
 def rename(old: Address, new: str, as_json: bool) -> None:
-    """Rename a disk, or a snapshot within its chain.
-
-    NEW is a path on the same mount, or a bare name. Whoever has the disk open keeps it.
-
-    \b
-    Examples:
-      rowfs rename /mnt/rowfs/vm1 /mnt/rowfs/web
-      rowfs rename /mnt/rowfs/vm1@before @before-upgrade
-    """
+    """Carries out `rowfs rename`."""
     target = _renamed_snapshot(old, new) if old.snapshot is not None else _renamed_disk(old, new)
     answer = ask(old.mount, "rename", disk=old.disk, snapshot=old.snapshot, to=target.snapshot or target.disk)
     if as_json:

@@ -11,42 +11,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import click
-
 from rowfs.base.errors import ExistsError, NotFoundError, ReadOnlyError, RowfsError, StorageError, UsageError
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
 from rowfs.cli.client import Client
+from rowfs.cli.declared import command
 from rowfs.cli.mounts import Mount, absolute
 from rowfs.cli.output import printing, say, say_json, say_warning
-from rowfs.cli.params import ADDRESS, FILE, json_option
 from rowfs.cli.progress import Progress
 from rowfs.cli.session import ask
 from rowfs.cli.signals import ended_in_order
 from rowfs.cli.sparse import copy_sparse, stream_out
+from rowfs.verbs.using import EXPORT
 
 STDOUT = "-"
 TEMPORARY_NAME_CHARS = 60  # of FILE's name, so that with what is added it is never too long, whatever the alphabet
 
 
-@click.command()
-@click.argument("address", type=ADDRESS, metavar="PATH/DISK[@NAME]")
-@click.argument("file", type=FILE)
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
-@json_option
+@command(EXPORT)
 def export(address: Address, file: str, force: bool, as_json: bool) -> None:
-    """Write a snapshot to FILE as a sparse raw image.
-
-    Holes stay holes. FILE appears when it is complete; a failed export leaves nothing. With - as FILE everything goes
-    to stdout, holes as zeros. Without @NAME the disk is exported as it is now, through a snapshot that is deleted
-    afterwards.
-
-    \b
-    Examples:
-      rowfs export /mnt/rowfs/vm1@before vm1.img
-      rowfs export /mnt/rowfs/vm1 - | zstd > vm1.img.zst
-    """
+    """Carries out `rowfs export`."""
     _check_target(file, force, as_json)
     with ended_in_order(), _exported_snapshot(address) as (disk, snapshot):
         source = _find_source(address.mount, disk, snapshot)

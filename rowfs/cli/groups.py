@@ -5,53 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from rowfs.base.names import printable
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address
+from rowfs.cli.declared import command
 from rowfs.cli.output import count, format_table, local_time, say, say_fields, say_json, size_or_nothing
-from rowfs.cli.params import ADDRESS, json_option, only_mount
+from rowfs.cli.params import only_mount
 from rowfs.cli.session import ask
+from rowfs.verbs.groups import GROUP_CLONE, GROUP_DELETE, GROUP_INFO, GROUP_LIST, GROUP_ROLLBACK
 
 HEADER = ("NAME", "CREATED", "STATE", "DISKS")
 
 Command = Callable[..., Any]
 
 
-@click.group()
-def group() -> None:
-    """Consistency groups: snapshots of several disks that are of one point in time.
-
-    rowfs snapshot --group NAME takes one. Its snapshots are in the chains of their disks as any others, and can be
-    deleted one by one: the group is degraded then, and goes with the last of them.
-
-    \b
-    Examples:
-      rowfs snapshot /mnt/rowfs/db /mnt/rowfs/log --group before-upgrade
-      rowfs group list
-      rowfs group rollback /mnt/rowfs before-upgrade
-      rowfs group clone /mnt/rowfs before-upgrade --name '{}-test'
-      rowfs group delete /mnt/rowfs before-upgrade
-    """
-
-
-def _of_group(command: Command) -> Command:
-    """Gives `command` the arguments that name a group, and --id."""
-    for decorate in (
-        click.option("--id", "number", type=int, help="Only if the group has this id, and was not made anew since."),
-        click.argument("name", metavar="GROUP"),
-        click.argument("address", type=ADDRESS, metavar="MNT"),
-    ):
-        command = decorate(command)
-    return command
-
-
-@group.command("list")
-@click.argument("address", type=ADDRESS, metavar="[MNT]", required=False)
-@json_option
+@command(GROUP_LIST)
 def list_(address: Address | None, as_json: bool) -> None:
-    """List the groups, oldest first."""
+    """Carries out `rowfs group list`."""
     found = ask((address or only_mount()).mount, "group_list")
     if as_json:
         say_json(found)
@@ -70,11 +40,9 @@ def _state(found: dict[str, Any]) -> str:
     return f"degraded: without {', '.join(map(printable, found['lost']))}"
 
 
-@group.command()
-@_of_group
-@json_option
+@command(GROUP_INFO)
 def info(address: Address, name: str, number: int | None, as_json: bool) -> None:
-    """Show what is known of a group, and what deleting it would free."""
+    """Carries out `rowfs group info`."""
     found = ask(address.mount, "group_info", group=name, id=number)
     if as_json:
         say_json(found)
@@ -97,17 +65,9 @@ def _member(address: Address, member: dict[str, Any]) -> str:
     return f"{printable(where)}, {member['consistency']}"
 
 
-@group.command()
-@_of_group
-@click.option("--force", is_flag=True, help="Even if disks are open or attached: whoever uses them sees them change.")
-@click.option("--discard", is_flag=True, help="Do not keep the state before.")
-@json_option
+@command(GROUP_ROLLBACK)
 def rollback(address: Address, name: str, number: int | None, force: bool, discard: bool, as_json: bool) -> None:
-    """Take all disks of a group back to it, or none.
-
-    What they held until now is kept as the group before-rollback, which the next rollback of a group replaces. When a
-    snapshot of the group was deleted since, or a disk, nothing is rolled back, and the message says which.
-    """
+    """Carries out `rowfs group rollback`."""
     answer = ask(address.mount, "group_rollback", group=name, id=number, force=force or None, discard=discard or None)
     if as_json:
         say_json(answer)
@@ -116,12 +76,9 @@ def rollback(address: Address, name: str, number: int | None, force: bool, disca
     say(f"{', '.join(answer['disks'])}: {'is' if len(answer['disks']) == 1 else 'are'} as at {name}{kept}")
 
 
-@group.command()
-@_of_group
-@click.option("--name", "pattern", metavar="PATTERN", required=True, help="{} is the disk's name, as in '{}-test'.")
-@json_option
+@command(GROUP_CLONE)
 def clone(address: Address, name: str, number: int | None, pattern: str, as_json: bool) -> None:
-    """Create a disk from each snapshot of a group, all of them or none, and print their addresses."""
+    """Carries out `rowfs group clone`."""
     made = ask(address.mount, "group_clone", group=name, id=number, name=pattern)
     if as_json:
         say_json(made)
@@ -129,13 +86,9 @@ def clone(address: Address, name: str, number: int | None, pattern: str, as_json
     say(*(Address("", address.mount, disk["name"]).shown() for disk in made))
 
 
-@group.command()
-@_of_group
-@click.option("--dry-run", is_flag=True, help="Change nothing; say what would go and what would come back.")
-@click.option("--wait", is_flag=True, help="Return when what was freed can be used again.")
-@json_option
+@command(GROUP_DELETE)
 def delete(address: Address, name: str, number: int | None, dry_run: bool, wait: bool, as_json: bool) -> None:
-    """Delete a group with all its snapshots."""
+    """Carries out `rowfs group delete`."""
     answer = ask(address.mount, "group_delete", group=name, id=number, dry_run=dry_run or None, wait=wait or None)
     if as_json:
         say_json(answer)

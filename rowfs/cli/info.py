@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from rowfs.base.names import printable
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_snapshot
+from rowfs.cli.declared import command
 from rowfs.cli.marks import lock_shown
 from rowfs.cli.output import attached_shown, count, local_time, say_fields, say_json, size_or_nothing
-from rowfs.cli.params import ADDRESS, json_option, only_mount
+from rowfs.cli.params import only_mount
 from rowfs.cli.session import ask, find_snapshot, list_disk
+from rowfs.verbs.looking import INFO
 
 
-@click.command()
-@click.argument("address", type=ADDRESS, metavar="[PATH]", required=False)
-@json_option
+@command(INFO)
 def info(address: Address | None, as_json: bool) -> None:
-    """Show what is known of a mount, a disk or a snapshot.
-
-    PATH is any of them, or the directory of a mounted pool. Without it: the rowfs mount, if there is only one.
-
-    \b
-    Examples:
-      rowfs info
-      rowfs info /mnt/rowfs/vm1
-      rowfs info /mnt/rowfs/vm1@before --json
-    """
+    """Carries out `rowfs info`."""
     address = address or only_mount()
     found, fields = _described(address)
     if as_json:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
 from rowfs.cli.addresses import Address, need_snapshot
+from rowfs.cli.declared import command
 from rowfs.cli.mounts import Mount
 from rowfs.cli.output import (
     NOTHING,
@@ -21,41 +20,18 @@ from rowfs.cli.output import (
     say_warning,
     size_or_nothing,
 )
-from rowfs.cli.params import ADDRESS, json_option, only_mount
-from rowfs.cli.selecting import selector_option
+from rowfs.cli.params import only_mount
 from rowfs.cli.session import ask, find_snapshot
+from rowfs.verbs.looking import LIST
 
 HEADER = ("NAME", "SIZE", "MAPPED", "WRITTEN", "FREES", "CREATED", "KIND")
 RIGHT_ALIGNED = (1, 2, 3, 4)
 SNAPSHOT_INDENT = "  @"
 
 
-@click.command("list")
-@click.argument("addresses", type=ADDRESS, metavar="[PATH]...", nargs=-1)
-@click.option("--no-figures", is_flag=True, help="Leave out what deleting would free: answers at once.")
-@selector_option
-@json_option
+@command(LIST)
 def list_(addresses: tuple[Address, ...], no_figures: bool, selector: str | None, as_json: bool) -> None:
-    """List disks and their snapshots, oldest first.
-
-    PATH is a mount, a disk or a snapshot. Without it: the rowfs mount, if there is only one.
-
-    \b
-    MAPPED   what a disk has written at all, what a snapshot refers to
-    WRITTEN  what was written since the snapshot before
-    FREES    what comes back if only this snapshot is deleted
-    KIND     crash or frozen: whether the file systems on it were frozen first
-
-    With -l, disks that have such labels with all their snapshots, and of others the snapshots that have.
-
-    A pool that is nearly full, or read-only, is said on stderr.
-
-    \b
-    Examples:
-      rowfs list
-      rowfs list /mnt/rowfs/vm1
-      rowfs list --json | jq -r '.[].name'
-    """
+    """Carries out `rowfs list`."""
     if selector is not None and any(address.snapshot is not None for address in addresses):
         raise UsageError("-l chooses among the snapshots of mounts and disks: name no snapshot with it")
     by_mount = _by_mount(addresses or (only_mount(),))

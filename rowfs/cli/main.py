@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import NoReturn
 
 import click
@@ -12,36 +11,12 @@ import click
 from rowfs import __version__
 from rowfs.base.errors import RowfsError, UsageError, system_error_line
 from rowfs.base.names import printable
+from rowfs.cli.declared import find_command
 from rowfs.cli.encoding import speak_utf8
+from rowfs.verbs.table import COMMANDS
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
 DEBUG_VARIABLE = "ROWFS_DEBUG"  # set: an unexpected error shows its traceback
-
-# Verb -> where its click command is. In the order of --help: pools, disks, snapshots, what they hold.
-COMMANDS = {
-    "init": "pools:init",
-    "mount": "mounting:mount",
-    "umount": "mounting:umount",
-    "check": "check:check",
-    "info": "info:info",
-    "list": "listing:list_",
-    "create": "disks:create",
-    "resize": "disks:resize",
-    "rename": "disks:rename",
-    "trim": "trim:trim",
-    "delete": "deletion:delete",
-    "snapshot": "snapshots:snapshot",
-    "rollback": "snapshots:rollback",
-    "clone": "snapshots:clone",
-    "group": "groups:group",
-    "label": "marks:label",
-    "lock": "marks:lock",
-    "diff": "diff:diff",
-    "export": "export:export",
-    "attach": "attach:attach",
-    "detach": "attach:detach",
-    "completion": "completion:completion",
-}
 
 
 class LazyGroup(click.Group):
@@ -53,12 +28,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command = getattr(import_module(f"rowfs.cli.{module}"), attribute)
-        assert isinstance(command, click.Command)
-        return command
+        return find_command(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

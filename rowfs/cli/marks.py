@@ -5,35 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import click
-
 from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
 from rowfs.base.times import now_ns
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
+from rowfs.cli.declared import command
 from rowfs.cli.output import local_time, say, say_json
-from rowfs.cli.params import ADDRESS, json_option
-from rowfs.cli.selecting import chosen_snapshots, selector_option
+from rowfs.cli.selecting import chosen_snapshots
 from rowfs.cli.session import ask, find_snapshot, list_disk
 from rowfs.rules.selectors import parse_changes
 from rowfs.rules.times import parse_instant, to_datetime
+from rowfs.verbs.marks import LABEL, LOCK
 
 
-@click.command()
-@click.argument("address", type=ADDRESS, metavar="PATH/DISK[@NAME]")
-@click.argument("changes", metavar="[KEY=VALUE|KEY-]...", nargs=-1)
-@json_option
+@command(LABEL)
 def label(address: Address, changes: tuple[str, ...], as_json: bool) -> None:
-    """Set labels of a disk or a snapshot, take them away, or show them.
-
-    rowfs list -l, snapshot -l, delete -l and lock -l choose by labels: -l env=prod, -l 'env in (prod, test),!old'.
-
-    \b
-    Examples:
-      rowfs label /mnt/rowfs/vm1 env=prod owner=db
-      rowfs label /mnt/rowfs/vm1@before owner-
-      rowfs label /mnt/rowfs/vm1
-    """
+    """Carries out `rowfs label`."""
     disk, name = need_snapshot(address) if address.snapshot is not None else (need_disk(address), None)
     if changes:
         parse_changes(changes)  # what is wrong with them is told without asking anybody
@@ -47,14 +34,7 @@ def label(address: Address, changes: tuple[str, ...], as_json: bool) -> None:
         say(*(f"{key}={value}" for key, value in found.items()))
 
 
-@click.command()
-@click.argument("addresses", type=ADDRESS, metavar="ADDRESS...", nargs=-1, required=True)
-@click.option("--until", metavar="DATE", help="Until then: 2027-03-01, '2027-03-01 12:00', or a span as 90d.")
-@click.option("--reason", metavar="TEXT", help="Why; shown when somebody tries to delete it.")
-@click.option("--compliance", is_flag=True, help="Nobody can release it before its date, only put that off.")
-@click.option("--release", is_flag=True, help="Release what was locked.")
-@selector_option
-@json_option
+@command(LOCK)
 def lock(
     addresses: tuple[Address, ...],
     until: str | None,
@@ -64,21 +44,7 @@ def lock(
     selector: str | None,
     as_json: bool,
 ) -> None:
-    """Keep snapshots from being deleted, by whatever way, until they are released.
-
-    Without --until that is a hold, until somebody releases it; with it a date. A snapshot may have both, and both have
-    to be over. Neither a policy, nor rm, nor the deletion of the disk with its snapshots takes a locked one along: they
-    are refused. With --compliance the date cannot be released by anyone, root included, nor brought forward.
-
-    ADDRESS is a snapshot, or several: MNT/vm1@a..c. With -l it is a mount or a disk, and those of its snapshots are
-    meant that have such labels.
-
-    \b
-    Examples:
-      rowfs lock /mnt/rowfs/vm1@before --reason 'until the audit is done'
-      rowfs lock /mnt/rowfs/vm1@year --until 2027-03-01 --compliance
-      rowfs lock --release /mnt/rowfs/vm1@before
-    """
+    """Carries out `rowfs lock`."""
     if release and (until or reason or compliance):
         raise UsageError("--release goes without --until, --reason and --compliance")
     if compliance and until is None:

@@ -11,38 +11,23 @@ import sysconfig
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import click
-
 import rowfs
 from rowfs.base.errors import BusyError, RowfsError, UsageError
 from rowfs.cli.addresses import Address
 from rowfs.cli.client import LOG_NAME, DaemonGoneError
+from rowfs.cli.declared import command
 from rowfs.cli.encoding import UTF8
 from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
-from rowfs.cli.params import ADDRESS, DIRECTORY, SIZE, json_option
 from rowfs.cli.session import ask
+from rowfs.verbs.pools import MOUNT, UMOUNT
 
 DAEMON_MODULE = "rowfs.process.daemon"
 READY = b"ready\n"
 ERROR_PREFIX = b"error: "
 
 
-@click.command()
-@click.argument("pool", type=DIRECTORY)
-@click.argument("mountpoint", type=DIRECTORY, metavar="MNT")
-@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts.")
-@click.option(
-    "-o",
-    "options",
-    metavar="OPT[,OPT]...",
-    multiple=True,
-    help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE, zeros=SECONDS.",
-)
-@click.option("--read-only", is_flag=True, help="Let nothing be changed (-o ro).")
-@click.option("--allow-other", is_flag=True, help="Let other users use the mount (-o allow_other).")
-@click.option("--cache", type=SIZE, help="Memory for the block map (-o cache=BYTES).")
-@json_option
+@command(MOUNT)
 def mount(
     pool: str,
     mountpoint: str,
@@ -53,15 +38,7 @@ def mount(
     cache: int | None,
     as_json: bool,
 ) -> None:
-    """Mount POOL on the directory MNT.
-
-    Returns when the mount is ready for use; its daemon runs on in the background and writes to POOL/rowfs.log.
-
-    \b
-    Examples:
-      rowfs mount /srv/pool /mnt/rowfs
-      rowfs mount /srv/pool /mnt/rowfs --cache 256M --allow-other
-    """
+    """Carries out `rowfs mount`."""
     place = _mount_place(pool, mountpoint)
     command = _daemon_command(place, [*options, *_option_words(read_only, allow_other, cache)])
     if foreground:
@@ -167,20 +144,9 @@ def _why_not_ready(word: bytes, place: Mount, daemon: subprocess.Popen[bytes]) -
     return RowfsError(f"the daemon {how} before the mount was ready: see {os.path.join(place.pool, LOG_NAME)}")
 
 
-@click.command()
-@click.argument("address", type=ADDRESS, metavar="MNT")
-@click.option("--force", is_flag=True, help="Even if it is in use: who uses it gets errors from then on.")
-@json_option
+@command(UMOUNT)
 def umount(address: Address, force: bool, as_json: bool) -> None:
-    """Unmount a pool.
-
-    Returns when everything is durable and the daemon is gone. MNT is any path on the mount, or the pool's directory. A
-    mount whose daemon has died is taken away too.
-
-    \b
-    Example:
-      rowfs umount /mnt/rowfs
-    """
+    """Carries out `rowfs umount`."""
     mount = address.mount
     os.chdir("/")  # the shell's directory may be on the mount: that it holds it is enough
     try:

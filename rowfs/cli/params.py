@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,8 +12,6 @@ from rowfs.base.units import parse_size
 from rowfs.cli.addresses import Address, parse_address
 from rowfs.cli.completing import complete_address
 from rowfs.cli.mounts import current_mounts, resolve_path
-
-Command = Callable[..., Any]
 
 
 def find_address(text: str) -> Address:
@@ -108,11 +105,3 @@ ADDRESS_TEXT = AddressTextType()
 DIRECTORY = PlainPathType("dir")
 FILE = PlainPathType("file")
 SIZE = SizeType()
-
-# So that -5G reaches the size it is meant to be, and is not looked up as an option.
-DASHED_SIZES = {"ignore_unknown_options": True}
-
-
-def json_option(command: Command) -> Command:
-    """Gives `command` the flag --json, as its argument as_json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)

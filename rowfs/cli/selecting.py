@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import click
+from collections.abc import Iterator, Sequence
 
 from rowfs.base.errors import NotFoundError, UsageError
 from rowfs.cli.addresses import Address
@@ -13,15 +10,6 @@ from rowfs.cli.mounts import Mount
 from rowfs.cli.ranges import may_be_several, split_specs
 from rowfs.cli.session import ask, snapshot_names
 from rowfs.rules.selectors import parse_selector
-
-Command = Callable[..., Any]
-
-
-def selector_option(command: Command) -> Command:
-    """Gives `command` the option -l, as its argument selector."""
-    return click.option(
-        "-l", "--label", "selector", metavar="SELECTOR", help="Those with such labels: env=prod, 'env in (a,b)', !old."
-    )(command)
 
 
 def chosen_disks(addresses: Sequence[Address], selector: str) -> list[Address]:

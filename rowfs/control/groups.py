@@ -13,9 +13,7 @@ from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.service.groups import GroupVerbs
 from rowfs.service.objects import counted, disk_object, snapshot_object
 from rowfs.service.service import Service
-
-GROUP = {"group": "name"}
-ID = {"id": "size"}  # refuses a group that was made anew under its name
+from rowfs.verbs.groups import GROUP_CLONE, GROUP_DELETE, GROUP_INFO, GROUP_LIST, GROUP_ROLLBACK, GROUP_SNAPSHOT
 
 
 class GroupMethods:
@@ -57,11 +55,7 @@ class GroupMethods:
 
     async def snapshot(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A snapshot of several disks in use."""
-        name, disks, own, description, freeze, limit_s = parameters(
-            params,
-            {"group": "name", "disks": "names"},
-            {"snapshots": "names", "description": "name", "freeze": "flag", "freeze_timeout_s": "seconds"},
-        )
+        name, disks, own, description, freeze, limit_s = parameters(params, GROUP_SNAPSHOT)
         if own is not None and len(own) != len(disks):
             raise BadParams("the parameter snapshots has to have a name for each of disks")
         freeze_s = check_limit(LIMIT_S if limit_s is None else limit_s) if freeze else None
@@ -70,18 +64,18 @@ class GroupMethods:
 
     async def list_groups(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """All groups, oldest first."""
-        parameters(params, {}, {})
+        parameters(params, GROUP_LIST)
         return [self._object(group) for group in self._catalog.groups]
 
     async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
         """One group, with what deleting it would free."""
-        name, number = parameters(params, GROUP, ID)
+        name, number = parameters(params, GROUP_INFO)
         group = self._catalog.groups.find(name, number)
         return self._object(group, await counted(self._pool.figures.freed_by(self._pool.groups.members(group))))
 
     async def rollback(self, caller: Caller, params: Params) -> dict[str, Any]:
         """All disks of a group become what it holds."""
-        name, number, force, discard = parameters(params, GROUP, ID | {"force": "flag", "discard": "flag"})
+        name, number, force, discard = parameters(params, GROUP_ROLLBACK)
         group = self._catalog.groups.find(name, number)
         disks = [snapshot.owner.name for snapshot in self._pool.groups.members(group)]
         kept = await self._verbs.rollback(group, bool(force), bool(discard))
@@ -89,7 +83,7 @@ class GroupMethods:
 
     async def clone(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """New disks of all snapshots of a group."""
-        name, pattern, number = parameters(params, GROUP | {"name": "name"}, ID)
+        name, number, pattern = parameters(params, GROUP_CLONE)
         group = self._catalog.groups.find(name, number)
         made = self._pool.groups.clone(group, pattern, (caller.uid, caller.gid))
         await self._service.committer.commit()
@@ -97,7 +91,7 @@ class GroupMethods:
 
     async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Delete a group with its snapshots."""
-        name, number, dry_run, wait = parameters(params, GROUP, ID | {"dry_run": "flag", "wait": "flag"})
+        name, number, dry_run, wait = parameters(params, GROUP_DELETE)
         group = self._catalog.groups.find(name, number)
         members = self._pool.groups.members(group)
         freed = await counted(self._pool.figures.freed_by(members))

@@ -14,6 +14,7 @@ from rowfs.rules.times import parse_instant
 from rowfs.service.objects import lock_object
 from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
+from rowfs.verbs.marks import LABEL, LOCK, RELEASE
 
 
 class MarkMethods:
@@ -30,7 +31,7 @@ class MarkMethods:
 
     async def label(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Set labels of a disk or a snapshot, or take them away."""
-        disk, changes, snapshot = parameters(params, {"disk": "name", "changes": "names"}, {"snapshot": "name"})
+        disk, changes, snapshot = parameters(params, LABEL)
         thing: Disk | Snapshot = self._catalog.chain(disk)
         if snapshot is not None:
             thing = self._catalog.snapshot(self._catalog.chain(disk), snapshot)
@@ -40,11 +41,7 @@ class MarkMethods:
 
     async def lock(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """Keep snapshots from being deleted."""
-        disk, specs, until, compliance, reason = parameters(
-            params,
-            {"disk": "name", "snapshots": "names"},
-            {"until": "name", "compliance": "flag", "reason": "name"},
-        )
+        disk, specs, until, reason, compliance = parameters(params, LOCK)
         until_ns = None if until is None else parse_instant(until, now_ns(), UTC, ahead=True)
         snapshots = self._selected(disk, specs)
         self._marking.lock(snapshots, until_ns, bool(compliance), reason or "")
@@ -52,7 +49,7 @@ class MarkMethods:
 
     async def release(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """No longer keep snapshots from being deleted."""
-        disk, specs = parameters(params, {"disk": "name", "snapshots": "names"}, {})
+        disk, specs = parameters(params, RELEASE)
         snapshots = self._selected(disk, specs)
         self._marking.release(snapshots)
         return await self._locks(snapshots)

@@ -29,6 +29,10 @@ from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_o
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
+from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
+from rowfs.verbs.looking import DIFF, EXTENTS, INFO, LIST
+from rowfs.verbs.pools import UMOUNT
+from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +101,7 @@ class Methods:
 
     async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
         """The pool and its mount."""
-        parameters(params, {}, {})
+        parameters(params, INFO)
         figures = pool_figures(self._service)
         hot = dict(zip(("reads", "writes", "syncs"), extension.served(), strict=True))
         return {
@@ -127,9 +131,7 @@ class Methods:
 
     async def list_disks(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """Disks and their chains."""
-        names, figures, trimmed, selector = parameters(
-            params, {}, {"disks": "names", "figures": "flag", "trimmed": "flag", "selector": "name"}
-        )
+        names, figures, selector, trimmed = parameters(params, LIST)
         wanted = None if selector is None else parse_selector(selector)
         attached = await self._attachments()
         disks = (
@@ -171,7 +173,7 @@ class Methods:
 
     async def create(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A new disk."""
-        name, size, mode = parameters(params, {"disk": "name", "size_bytes": "size"}, {"mode": "size"})
+        name, size, mode = parameters(params, CREATE)
         owner = (0o644 if mode is None else mode & 0o777, caller.uid, caller.gid)
         disk = self._pool.create_disk(name, size, owner)
         await self._service.committer.commit()
@@ -179,7 +181,7 @@ class Methods:
 
     async def resize(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Another size for a disk, through the kernel, which caches the old one."""
-        name, size, force = parameters(params, {"disk": "name", "size_bytes": "size"}, {"force": "flag"})
+        name, size, force = parameters(params, RESIZE)
         disk = self._catalog.disk(name)
         if check_disk_size(size) < disk.size_bytes and not force:
             await self._service.check_detached(disk, "shrink")
@@ -189,7 +191,7 @@ class Methods:
 
     async def trim(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Holes for all blocks of a disk that are zeros."""
-        name, dry_run = parameters(params, {"disk": "name"}, {"dry_run": "flag"})
+        name, dry_run = parameters(params, TRIM)
 
         async def progress(done: int, total: int) -> None:
             await caller.progress(done, total, "bytes", "looking for zeros")
@@ -199,7 +201,7 @@ class Methods:
 
     async def rename(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Another name for a disk or a snapshot."""
-        disk, to, snapshot = parameters(params, {"disk": "name", "to": "name"}, {"snapshot": "name"})
+        disk, to, snapshot = parameters(params, RENAME)
         target = self._target(disk, snapshot)
         if isinstance(target, Disk):
             await self._service.rename(target, to)
@@ -212,17 +214,7 @@ class Methods:
 
     async def snapshot(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A snapshot of a disk in use."""
-        disk, name, description, freeze, limit_s, temporary = parameters(
-            params,
-            {"disk": "name"},
-            {
-                "snapshot": "name",
-                "description": "name",
-                "freeze": "flag",
-                "freeze_timeout_s": "seconds",
-                "temporary": "flag",
-            },
-        )
+        disk, name, description, freeze, limit_s, temporary = parameters(params, SNAPSHOT)
         freeze_s = check_limit(LIMIT_S if limit_s is None else limit_s) if freeze else None
         kind = TEMPORARY if temporary else "user"
         taken = await self._service.snapshot(self._catalog.disk(disk), name, description or "", freeze_s, kind)
@@ -242,16 +234,14 @@ class Methods:
 
     async def rollback(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A disk becomes what its snapshot holds."""
-        disk, name, force, discard = parameters(
-            params, {"disk": "name", "snapshot": "name"}, {"force": "flag", "discard": "flag"}
-        )
+        disk, name, force, discard = parameters(params, ROLLBACK)
         target = self._catalog.disk(disk)
         kept = await self._service.rollback(target, self._catalog.snapshot(target, name), bool(force), bool(discard))
         return {"kept": None if kept is None else kept.name}
 
     async def clone(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """New disks of a snapshot."""
-        disk, name, targets = parameters(params, {"disk": "name", "snapshot": "name", "targets": "names"}, {})
+        disk, name, targets = parameters(params, CLONE)
         snapshot = self._catalog.snapshot(self._catalog.chain(disk), name)
         if not targets:
             raise BadParams("the parameter targets has to name at least one disk")
@@ -261,18 +251,7 @@ class Methods:
 
     async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Delete snapshots, or a disk with or without its snapshots."""
-        name, specs, whole_chain, keep_disk, dry_run, wait, force = parameters(
-            params,
-            {"disk": "name"},
-            {
-                "snapshots": "names",
-                "all_snapshots": "flag",
-                "keep_disk": "flag",
-                "dry_run": "flag",
-                "wait": "flag",
-                "force": "flag",
-            },
-        )
+        name, specs, whole_chain, keep_disk, dry_run, force, wait = parameters(params, DELETE)
         owner = self._catalog.chain(name)
         snapshots = list(owner.chain.values()) if whole_chain else select(owner, specs or [])
         with_disk = specs is None and not keep_disk and owner.head is not None
@@ -301,7 +280,7 @@ class Methods:
 
     async def diff(self, caller: Caller, params: Params) -> dict[str, Any]:
         """What differs between two points of a disk."""
-        disk, older, newer = parameters(params, {"disk": "name"}, {"from_snapshot": "name", "to_snapshot": "name"})
+        disk, older, newer = parameters(params, DIFF)
         new = self._target(disk, newer)
         if isinstance(new, Disk):
             await self._service.cache.flush(new)
@@ -322,7 +301,7 @@ class Methods:
 
     async def extents(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Where a disk or snapshot holds data."""
-        disk, snapshot = parameters(params, {"disk": "name"}, {"snapshot": "name"})
+        disk, snapshot = parameters(params, EXTENTS)
         target = self._target(disk, snapshot)
         await self._send_parts(caller, self._pool.io.extents(target), target)
         blocks = target.mapped_blocks if isinstance(target, Disk) else target.referenced_blocks
@@ -348,6 +327,6 @@ class Methods:
 
     async def umount(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Unmount; the answer comes when everything is durable."""
-        (force,) = parameters(params, {}, {"force": "flag"})
+        (force,) = parameters(params, UMOUNT)
         await self._unmount(bool(force))
         return {}

@@ -1,45 +1,48 @@
-"""The parameters of a request: which a method has, and of what kind each is."""
+"""The parameters of a request, as its verb declares them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rowfs.control.connection import BadParams
+from rowfs.verbs.declare import Kind, Verb
 
 Params = dict[str, Any]
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "size": (int,),
-    "seconds": (int, float),
-    "flag": (bool,),
-    "names": (list,),
+_TYPES: dict[Kind, tuple[type, ...]] = {
+    Kind.NAME: (str,),
+    Kind.TEXT: (str,),
+    Kind.SIZE: (int,),
+    Kind.NUMBER: (int,),
+    Kind.SECONDS: (int, float),
+    Kind.FLAG: (bool,),
+    Kind.NAMES: (list,),
 }
 
 
-def parameters(params: Params, required: dict[str, str], optional: dict[str, str]) -> list[Any]:
-    """The values of `params` in the order of `required` and `optional` (name to kind); None for those left out.
+def parameters(params: Params, verb: Verb) -> list[Any]:
+    """The values of `params` in the order in which `verb` declares them; None for those left out.
 
     Raises BadParams for one that is missing, unknown or of another kind.
     """
-    kinds = required | optional
-    for name in params.keys() - kinds.keys():
+    declared = {param.name: param for param in verb.params}
+    for name in params.keys() - declared.keys():
         raise BadParams(f"there is no parameter {name}")
-    for name, kind in kinds.items():
+    for name, param in declared.items():
         value = params.get(name)
-        if value is None and name in required:
+        if value is None and param.required:
             raise BadParams(f"the parameter {name} is missing")
-        if value is not None and not _fits(value, kind):
-            raise BadParams(f"the parameter {name} has to be a {kind}")
-    return [params.get(name) for name in kinds]
+        if value is not None and not _fits(value, param.kind):
+            raise BadParams(f"the parameter {name} has to be a {param.kind}")
+    return [params.get(name) for name in declared]
 
 
-def _fits(value: Any, kind: str) -> bool:
-    if kind in ("size", "seconds") and isinstance(value, bool):
-        return False
-    if kind == "names":
-        return isinstance(value, list) and all(_stands_for_bytes(item) for item in value)
-    return isinstance(value, _KINDS[kind]) and (kind != "name" or _stands_for_bytes(value))
+def _fits(value: Any, kind: Kind) -> bool:
+    if isinstance(value, bool):
+        return kind is Kind.FLAG
+    if kind is Kind.NAMES:
+        return isinstance(value, list) and all(map(_stands_for_bytes, value))
+    return isinstance(value, _TYPES[kind]) and (not isinstance(value, str) or _stands_for_bytes(value))
 
 
 def _stands_for_bytes(text: Any) -> bool:

@@ -145,10 +145,13 @@ def test_a_full_stdout_is_told(world: World, monkeypatch: pytest.MonkeyPatch, op
 
 def test_start_up_imports_nothing_heavy() -> None:
     code = """
-import importlib, sys
-from rowfs.cli.main import COMMANDS
-for place in COMMANDS.values():
-    importlib.import_module("rowfs.cli." + place.partition(":")[0])
+import sys
+from rowfs.cli.declared import find_command
+from rowfs.verbs.declare import each_verb
+from rowfs.verbs.table import DECLARED
+for verb in each_verb(DECLARED):
+    if verb.place:
+        find_command(verb)
 print(*({"numpy", "lmdb", "trio", "pyfuse3", "asyncio"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

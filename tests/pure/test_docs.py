@@ -6,8 +6,6 @@ import dataclasses
 import re
 from array import array
 from pathlib import Path
-from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ import demo
 from rowfs.base import bitmap, format, pagecode, sharecode
 from rowfs.base.format import CHANGE_KEY, CHUNK_KEY, REGION_KEY, Record, pack_label, page_key
 from rowfs.base.units import PAGE_BLOCKS, BranchId, Epoch, PageIndex
-from rowfs.cli.main import COMMANDS
-from rowfs.control.methods import Methods
+from rowfs.verbs.table import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -128,12 +125,6 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
 def test_each_verb_is_described(verb: str) -> None:
     assert f"    rowfs {verb}" in section(text("docs/CLI.md"), verb)
     assert re.search(rf"`[^`]*\b{verb}\b[^`]*`", text("README.md")), f"README.md does not mention {verb}"
-
-
-def test_each_method_is_described_and_no_other() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|", section(text("docs/CONTROL.md"), "Methods"), re.MULTILINE)
-    service: Any = MagicMock()  # whose verbs are named, not used
-    assert rows == list(Methods(service, service).table())
 
 
 # README.md

@@ -1,0 +1,148 @@
+"""Pools: made, mounted, unmounted, checked."""
+
+from __future__ import annotations
+
+from rowfs.verbs.declare import JSON, Input, Kind, Verb, flag
+
+INIT = Verb(
+    name="init",
+    place="pools:init",
+    about="Make a pool in the directory POOL.",
+    text="The directory is created, or must be empty.",
+    examples=(
+        "rowfs init /srv/pool",
+        "rowfs init /srv/pool --capacity 200G",
+    ),
+    inputs=(
+        Input("pool", Kind.DIRECTORY),
+        Input(
+            "capacity",
+            Kind.SIZE,
+            flags=("--capacity",),
+            help="The most its data may take; without it, all of the host file system.",
+        ),
+        JSON,
+    ),
+    changes=True,
+    manual="""\
+Makes a pool in the directory `POOL`, which is created, or must be empty. `--capacity` is the most that its data may
+take; without it, all of the host file system. JSON: `pool capacity_bytes`.
+
+Errors: `POOL` is a pool already, is no directory, is not empty, cannot be written; a capacity below 1 MiB.
+
+    $ rowfs init /srv/pool --capacity 200G
+    /srv/pool: a pool now; mount it with rowfs mount /srv/pool DIR
+""",
+)
+
+MOUNT = Verb(
+    name="mount",
+    place="mounting:mount",
+    about="Mount POOL on the directory MNT.",
+    text="""\
+Returns when the mount is ready for use; its daemon runs on in the background and writes to POOL/rowfs.log.
+""",
+    examples=(
+        "rowfs mount /srv/pool /mnt/rowfs",
+        "rowfs mount /srv/pool /mnt/rowfs --cache 256M --allow-other",
+    ),
+    inputs=(
+        Input("pool", Kind.DIRECTORY),
+        Input("mountpoint", Kind.DIRECTORY, metavar="MNT"),
+        flag("--foreground", "Stay in the foreground; Ctrl-C unmounts.", short="-f"),
+        Input(
+            "options",
+            Kind.TEXT,
+            flags=("-o",),
+            help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE, zeros=SECONDS.",
+            metavar="OPT[,OPT]...",
+            many=True,
+        ),
+        flag("--read-only", "Let nothing be changed (-o ro)."),
+        flag("--allow-other", "Let other users use the mount (-o allow_other)."),
+        Input("cache", Kind.SIZE, flags=("--cache",), help="Memory for the block map (-o cache=BYTES)."),
+        JSON,
+    ),
+    changes=True,
+    manual="""\
+Starts the pool's daemon and returns when the mount is ready. The daemon runs on in the background and writes to
+`POOL/rowfs.log`; with `-f` it stays in the foreground. `--read-only` is `-o ro`, `--allow-other` is `-o allow_other`,
+`--cache 64M` is `-o cache=67108864`. JSON: the object of `rowfs info`.
+
+Errors: what the daemon says on starting (`POOL` is no pool, is of a newer format, is mounted already; `MNT` is no
+directory), or libfuse and `fusermount3` (`allow_other` needs `user_allow_other` in `/etc/fuse.conf`); `MNT` shows a
+pool already.
+
+    $ rowfs mount /srv/pool /mnt/rowfs
+    /srv/pool: mounted on /mnt/rowfs
+""",
+)
+
+UMOUNT = Verb(
+    name="umount",
+    place="mounting:umount",
+    about="Unmount a pool.",
+    text="""\
+Returns when everything is durable and the daemon is gone. MNT is any path on the mount, or the pool's directory. A
+mount whose daemon has died is taken away too.
+""",
+    examples=("rowfs umount /mnt/rowfs",),
+    inputs=(
+        Input("address", Kind.ADDRESS, metavar="MNT"),
+        flag("--force", "Even if it is in use: who uses it gets errors from then on.", on_socket=True),
+        JSON,
+    ),
+    method="umount",
+    changes=True,
+    result="""\
+`{}` once unmounted and durable; then the daemon ends. BUSY names who uses the mount, or where else it is mounted
+""",
+    manual="""\
+Unmounts and returns when everything is durable and the daemon's process is gone. A mount whose daemon has died is
+taken away with `fusermount3 -u` (`--force`: also while somebody still has files open there, `-z`).
+
+Errors: the mount is in use, or mounted a second time (`mount --bind`); the message names by whom, or where. `--force`
+unmounts nevertheless, the other places too. When another mount namespace (a container) keeps the mount, it is gone
+here, and the daemon ends with that namespace; the message names a process in it. It also unmounts when what the
+kernel has cached cannot be stored any more: `unmounted, but not everything could be made durable` says that the host
+failed or is full; what was acknowledged before is there.
+
+    $ rowfs umount /mnt/rowfs
+    /srv/pool: unmounted from /mnt/rowfs
+""",
+)
+
+CHECK = Verb(
+    name="check",
+    place="check:check",
+    about="Check the block map of POOL. Nothing is changed without --repair.",
+    text="""\
+A mounted pool can be checked too, but not repaired: what is looked at is its last commit.
+
+Exit codes: 0 clean (or all mended), 1 problems found, 2 not usable as a pool at all.
+""",
+    examples=(
+        "rowfs check /srv/pool",
+        "rowfs check /srv/pool --repair",
+    ),
+    inputs=(
+        Input("pool", Kind.DIRECTORY),
+        flag("--repair", "Mend what follows from the rest: bitmaps, the change index, figures."),
+        JSON,
+    ),
+    changes=True,
+    manual="""\
+Holds the block map of `POOL` against its invariants and prints what is wrong, one line each. Nothing is changed. A
+mounted pool can be checked too: what is looked at is its last commit. Exit codes: 0 clean, 1 problems found, 2 not
+usable as a pool at all. JSON: `pool usable findings mended`.
+
+`--repair` mends, in a pool that is not mounted, what follows from the rest: bitmaps of the free space, how many own a
+block, counts, lists of what is being freed. It guesses nothing and removes nothing that a disk or snapshot names: if
+one finding cannot be mended so, nothing is changed. What only describes a disk or snapshot and cannot be (a time past
+2262, a name with a slash) gets what stands for it while the pool is mounted: [FORMAT.md](FORMAT.md#records) has the
+list.
+
+    $ rowfs check /srv/pool
+    /srv/pool: clean
+""",
+)

@@ -1,0 +1,44 @@
+"""All verbs, in the order of --help and of the documents: pools, what there is, disks, snapshots, their use."""
+
+from __future__ import annotations
+
+from rowfs.verbs.declare import Declared, Verb, each_verb
+from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
+from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
+from rowfs.verbs.looking import DIFF, EXTENTS, INFO, LIST
+from rowfs.verbs.marks import LABEL, LOCK, RELEASE
+from rowfs.verbs.pools import CHECK, INIT, MOUNT, UMOUNT
+from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
+from rowfs.verbs.using import ATTACH, COMPLETION, DETACH, EXPORT
+
+DECLARED: tuple[Declared, ...] = (
+    INIT,
+    MOUNT,
+    UMOUNT,
+    CHECK,
+    INFO,
+    LIST,
+    CREATE,
+    RESIZE,
+    RENAME,
+    TRIM,
+    DELETE,
+    SNAPSHOT,
+    ROLLBACK,
+    CLONE,
+    GROUP_SNAPSHOT,
+    GROUP,
+    LABEL,
+    LOCK,
+    RELEASE,
+    DIFF,
+    EXTENTS,
+    EXPORT,
+    ATTACH,
+    DETACH,
+    COMPLETION,
+)
+
+# What has a command of its own, by the word behind rowfs; and what is on the socket, by the method's name.
+COMMANDS: dict[str, Declared] = {item.name: item for item in DECLARED if not isinstance(item, Verb) or item.place}
+METHODS: dict[str, Verb] = {verb.method: verb for verb in each_verb(DECLARED) if verb.method}
