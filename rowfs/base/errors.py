@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from errno import EBUSY, EDQUOT, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EPERM, EROFS
 
+NO_SPACE = (ENOSPC, EDQUOT)  # what a host says that has no block for us: it is full, or a quota is used up
+
 
 class RowfsError(Exception):
     """Anything rowfs itself reports. `errno` is what a system call on the mount answers, `exit_code` what a program."""
@@ -67,6 +69,13 @@ class NoSpaceError(RowfsError):
     """Raised when the pool's capacity or its host file system is used up."""
 
     errno: int = ENOSPC
+
+
+def host_full_line(code: int) -> str:
+    """What one of NO_SPACE means, and what to do."""
+    if code == EDQUOT:
+        return "the quota that holds for the pool on its file system is used up: raise it, or free some space there"
+    return "the file system that holds the pool is full: free some space there"
 
 
 class LimitError(RowfsError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import partial
 
 import click
 
-from rowfs.base.errors import PoolError
+from rowfs.base.errors import BusyError, PoolError
 from rowfs.base.names import printable
+from rowfs.cli.client import Client, DaemonGoneError
 from rowfs.cli.declared import command
 from rowfs.cli.mounts import absolute
 from rowfs.cli.output import count, say, say_json
@@ -15,6 +18,7 @@ from rowfs.cli.progress import Progress
 from rowfs.verbs.pools import CHECK
 
 CLEAN, PROBLEMS, UNUSABLE = 0, 1, 2
+BEGINNING_S = 5.0  # that a daemon may need from holding its pool to answering
 
 
 @command(CHECK)
@@ -25,10 +29,27 @@ def check(pool: str, repair: bool, as_json: bool) -> int:
     path = os.path.normpath(absolute(pool))
     try:
         with Progress() as progress:
-            findings, mended = check_pool(path, lambda done, total: progress(done, total, "checking"), repair)
+            findings, mended = check_pool(
+                path, lambda done, total: progress(done, total, "checking"), repair, partial(_hold, path)
+            )
     except PoolError as error:
         return _say_unusable(path, error, as_json)
     return _say_findings(path, [str(finding) for finding in findings], mended, repair, as_json)
+
+
+def _hold(path: str) -> Client:
+    """A connection to the daemon of a pool, which keeps the last commit as long as it lasts. Raises BusyError."""
+    deadline = time.monotonic() + BEGINNING_S
+    while True:
+        try:
+            client = Client(path)
+        except DaemonGoneError:
+            if time.monotonic() > deadline:
+                raise BusyError(f"the pool {path} is in use, but not by a daemon that answers: try again") from None
+            time.sleep(0.05)
+        else:
+            client.call("hold")
+            return client
 
 
 def _say_findings(path: str, findings: list[str], mended: bool, repair: bool, as_json: bool) -> int:

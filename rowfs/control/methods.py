@@ -30,7 +30,7 @@ from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
 from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
-from rowfs.verbs.looking import DIFF, EXTENTS, INFO, LIST
+from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.pools import UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 
@@ -87,6 +87,7 @@ class Methods:
             "delete": self.delete,
             "diff": self.diff,
             "extents": self.extents,
+            "hold": self.hold,
             "umount": self.umount,
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
@@ -324,6 +325,12 @@ class Methods:
                 await caller.part(part)
 
     # The end
+
+    async def hold(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Keep the last commit of the map as it is for who reads its file, until the connection ends."""
+        parameters(params, HOLD)
+        caller.afterwards.callback(self._pool.hold())
+        return {}
 
     async def umount(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Unmount; the answer comes when everything is durable."""

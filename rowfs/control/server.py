@@ -13,6 +13,7 @@ from typing import Self
 
 import trio
 
+from rowfs.base.errors import NO_SPACE
 from rowfs.base.format import SOCKET_FILE
 from rowfs.base.jsonrpc import NOT_ALLOWED, ROWFS_ERROR, encode, failure
 from rowfs.control.connection import Connection, Method
@@ -85,7 +86,7 @@ class Server:
         try:
             bound.bind(path)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in NO_SPACE:
                 raise
             self._make_room()
             bound.bind(path)

@@ -165,6 +165,7 @@ PyObject *native_serve(PyObject *self, PyObject *args) {
         !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")))
         return NULL;
     engine.data_fd = fd;
+    workers_begin();
     engine.handles = Py_NewRef(handles);
     Py_RETURN_NONE;
 }

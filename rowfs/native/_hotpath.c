@@ -124,6 +124,9 @@ static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const str
             return false;
         job->fuse_fd = fuse_fd;
         job->unique = header->unique;
+        job->head_bytes = sizeof(*header) + sizeof(*wanted);
+        memcpy(job->head, header, sizeof(*header));
+        memcpy(job->head + sizeof(*header), wanted, sizeof(*wanted));
         job->awaits_record = !data_alone;
         workers_start(job);
         if (!data_alone) { /* made while the data is on its way */
@@ -190,6 +193,10 @@ bool hotpath_try(int fuse_fd, const char *request, size_t size) {
 }
 
 static void settle_sync(struct job *job) {
+    if (job->record_lost) {
+        Py_XDECREF(PyObject_CallMethod(engine.committer, "record_lost", NULL));
+        workers_lost_told();
+    }
     if (job->error)
         Py_XDECREF(PyObject_CallMethod(engine.committer, "sync_failed", "i", job->error));
     if (job->record)
@@ -201,7 +208,7 @@ static void settle_sync(struct job *job) {
         reply_errno(job->fuse_fd, job->unique, EIO);
 }
 
-static struct job *refused; /* reads that failed in a worker, and wait for Python */
+static struct job *refused; /* reads and syncs that failed in a worker, and wait for Python */
 
 void hotpath_settle(void) {
     for (struct job *job; (job = workers_done()) != NULL;) {
@@ -213,7 +220,8 @@ void hotpath_settle(void) {
             if (PyErr_Occurred())
                 PyErr_WriteUnraisable(engine.committer);
         }
-        if (job->kind == JOB_READ && job->error) { /* Python reads again, and tells what is wrong */
+        /* Python reads again, and tells what is wrong; or has the map committed. */
+        if (job->kind == JOB_READ ? job->error != 0 : job->record_lost && !job->given_up) {
             job->next = refused;
             refused = job;
         } else {

@@ -85,6 +85,8 @@ struct job {
     int error;           /* errno of what failed */
     bool awaits_record;  /* of a sync: `workers_record` has not been called */
     bool given_up;       /* of a sync: it is left to Python */
+    bool trusts_journal; /* of a sync: what it answers for may be in records that are under way */
+    bool record_lost;    /* of a sync: it must not be answered, for one of these could not be written */
     PyObject *record;    /* of a sync, or NULL: bytes to append to the journal; for the trio thread to let go of */
     int journal_fd;
     off_t position;      /* in the journal */
@@ -109,6 +111,10 @@ bool workers_can_sync(void);
 struct job *workers_done(void);
 /* Trio thread, GIL held: return when every job is done. */
 void workers_finish(void);
+/* Trio thread: a pool begins, whose journal is whole. */
+void workers_begin(void);
+/* Trio thread: Python knows that a record was lost. Who comes now trusts in none. */
+void workers_lost_told(void);
 /* Any thread: fdatasync of the data file, one at a time. 0, or the errno of the first sync that ever failed. */
 int sync_data(int fd);
 

@@ -6,7 +6,9 @@
  * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
  * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, and
- * share a sync of their own. They are made while the data is on its way (`workers_record`).
+ * share a sync of their own. They are made while the data is on its way (`workers_record`). A record that cannot be
+ * written is no harm: the commit of the map has all of it. But nobody may be told that it is durable, nor may anyone whose
+ * sync came after it; they are left to Python, which has a commit made and never uses the journal again.
  *
  * Writeback: Linux hands over what it has cached when that is to be on the disk, mostly because somebody waits for an fsync.
  * So the host is told to begin with it, and has less left to do when the sync comes. That changes no data and frees none:
@@ -34,6 +36,9 @@ static int threads[JOB_KINDS], idle_readers, unfinished;
 
 static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
 static int sync_error; /* errno of the first sync that failed */
+static bool journal_lost; /* a record could not be written */
+
+static bool lost_told; /* trio thread: Python knows of that */
 
 static void put(struct queue *queue, struct job *job) {
     job->next = NULL;
@@ -77,19 +82,19 @@ int sync_data(int fd) {
 }
 
 /* Called with `sync_lock` held: append the records of jobs to the journal. */
-static void append(const struct job *job) {
+static void append(struct job *jobs) {
     int journal_fd = -1;
 
-    for (; job != NULL && sync_error == 0; job = job->next) {
+    for (struct job *job = jobs; job != NULL && !journal_lost; job = job->next) {
         if (job->record == NULL)
             continue;
         journal_fd = job->journal_fd;
-        errno = 0;
-        if (pwrite(journal_fd, job->data, job->size, job->position) != (ssize_t)job->size)
-            sync_error = errno ? errno : EIO;
+        journal_lost = pwrite(journal_fd, job->data, job->size, job->position) != (ssize_t)job->size;
     }
-    if (journal_fd >= 0)
-        sync_file(journal_fd);
+    while (journal_fd >= 0 && !journal_lost && fdatasync(journal_fd) != 0)
+        journal_lost = errno != EINTR;
+    for (struct job *job = jobs; job != NULL; job = job->next)
+        job->record_lost = journal_lost && job->trusts_journal;
 }
 
 /* These two are called with `lock` held. */
@@ -152,13 +157,14 @@ static void *sync_jobs(void *unused) {
         pthread_mutex_lock(&sync_lock);
         sync_file(job->data_fd);
         await_records(job);
-        append(job);
         code = sync_error;
+        if (code == 0)
+            append(job);
         pthread_mutex_unlock(&sync_lock);
         for (struct job *each = job; each != NULL; each = each->next)
             if (code != 0)
                 each->error = code; /* answered when the pool is read-only */
-            else if (!each->given_up)
+            else if (!each->given_up && !each->record_lost)
                 reply_errno(each->fuse_fd, each->unique, 0);
         pthread_mutex_lock(&lock);
         for (; job != NULL; job = next) {
@@ -225,6 +231,16 @@ void workers_record(struct job *job, bool given_up) {
     pthread_mutex_unlock(&lock);
 }
 
+void workers_begin(void) {
+    pthread_mutex_lock(&sync_lock);
+    journal_lost = lost_told = false;
+    pthread_mutex_unlock(&sync_lock);
+}
+
+void workers_lost_told(void) {
+    lost_told = true;
+}
+
 bool workers_can_sync(void) {
     bool can;
 
@@ -259,6 +275,7 @@ struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs,
         return NULL;
     job->kind = kind;
     job->data_fd = data_fd;
+    job->trusts_journal = !lost_told;
     job->count = count;
     if (count)
         memcpy(job->runs, runs, count * sizeof(*runs));

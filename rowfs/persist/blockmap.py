@@ -3,6 +3,10 @@
 Readers see the last commit. `apply` is the one writer: a whole commit in one transaction, from any one thread at a time
 (LMDB's write transactions belong to the thread that began them). The `BlockMap` itself belongs to the owner thread,
 which calls `refresh` after each commit; a worker that scans opens a `Reader` of its own.
+
+LMDB writes to its lock file through a mapping: a host that has no block for that ends the process with SIGBUS, and
+where blocks are copied on write that can be at any time. So the lock file lies in memory (memfd_create), and nobody but
+this process has it. Who looks at the map from another process opens it `shared`, once the owner was asked to `hold` it.
 """
 
 from __future__ import annotations
@@ -12,13 +16,22 @@ import errno
 import functools
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 import lmdb
 
-from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError, system_error_line
+from rowfs.base.errors import (
+    NO_SPACE,
+    CorruptionError,
+    NoSpaceError,
+    PoolError,
+    StorageError,
+    host_full_line,
+    system_error_line,
+)
 from rowfs.base.format import (
     ADDED_TABLES,
     CHANGE_KEY,
@@ -37,11 +50,13 @@ MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 Ti
 GROWTH = 2
 MAP_FILE, MAP_LOCK_FILE = "data.mdb", "lock.mdb"
 MAP_LOCK_BYTES = 8192  # what LMDB makes it for 126 readers, the default
+MEMORY_DIR = "/dev/shm"
 SHARED_TRIES = 1000  # for who makes two commits between two system calls of ours
 LIB_VERSION = 0  # LMDB 0.9, whose data format persist.mappages knows
 # Blocks of the host that a mounted pool's map has behind its end, so that it can commit and delete when others have
 # taken the rest. A commit of 6,500 random pages, all that may be dirty with the usual cache, takes about as much.
 RESERVE_BYTES = 32 * MIB
+ROOM_BYTES = MIB  # that a host does not have which cuts a write short: LMDB writes 64 pages at once
 
 Value = bytes | memoryview
 P = ParamSpec("P")
@@ -201,20 +216,23 @@ class BlockMap(Reader):
     def __init__(self, path: str, read_only: bool = False, map_bytes: int = MAP_BYTES, shared: bool = False) -> None:
         """Open the map in the directory `path`. Raises PoolError when there is none.
 
-        MapDamagedError when LMDB would stumble over its pages. With `shared` others may write to it meanwhile.
+        MapDamagedError when LMDB would stumble over its pages. With `shared` another process, which may write to it
+        meanwhile, has to `hold` it.
         """
         try:
             if not shared:
                 _check_pages(path)
             held = os.stat(os.path.join(path, MAP_FILE)).st_size
-            self._env = lmdb.open(
-                os.fsencode(path),
-                map_size=max(map_bytes, 2 * held),  # or a map that has outgrown the default could not be written to
-                max_dbs=len(TABLES) + 8,
-                create=False,
-                readonly=read_only,
-                readahead=False,
-            )
+            with contextlib.nullcontext(path) if shared else _lock_in_memory(path) as directory:
+                self._env = lmdb.open(
+                    os.fsencode(directory),
+                    map_size=max(map_bytes, 2 * held),  # or a map that has outgrown the default could not be written to
+                    max_dbs=len(TABLES) + 8,
+                    create=False,
+                    readonly=read_only,
+                    readahead=False,
+                    lock=not shared,
+                )
             self._path = os.path.join(path, MAP_FILE)
             self._reserved_to = 0  # where the blocks end that `reserve` asked for
             self._keeps_reserve = False
@@ -222,7 +240,6 @@ class BlockMap(Reader):
                 stack.callback(self._env.close)
                 if shared:
                     self._check_shared(path)
-                self._env.reader_check()
                 self._open_tables = dict(self._tables_there())
                 stack.pop_all()
         except OSError as error:
@@ -236,12 +253,14 @@ class BlockMap(Reader):
     @staticmethod
     def create(path: str, first: MapUpdate) -> None:
         """Make a map that holds `first` alone in the empty directory `path`. Raises OSError, RowfsError."""
-        # LMDB would map it as a hole, and a host without space for that ends the process with SIGBUS.
-        with open(os.path.join(path, MAP_LOCK_FILE), "xb", opener=_private) as file:
-            file.write(bytes(MAP_LOCK_BYTES))
         try:
             with lmdb.open(
-                os.fsencode(path), map_size=MAP_BYTES, max_dbs=len(TABLES) + 8, mode=0o600, lib_version=LIB_VERSION
+                os.fsencode(path),
+                map_size=MAP_BYTES,
+                max_dbs=len(TABLES) + 8,
+                mode=0o600,
+                lib_version=LIB_VERSION,
+                lock=False,
             ) as env:
                 tables = {name: env.open_db(name.encode()) for name in TABLES}
                 with env.begin(write=True) as txn:
@@ -283,6 +302,12 @@ class BlockMap(Reader):
     def reader(self) -> Reader:
         """A reader of its own for a scan, of the last commit. Close it before `grow`."""
         return Reader(self._env, self._open_tables)
+
+    def hold(self) -> Callable[[], None]:
+        """Keep the last commit, and all that follow, for a process that has the map open `shared`, until the function
+        that is returned is called."""
+        txn = self._env.begin()
+        return txn.abort
 
     def grow(self) -> None:
         """Double the address space. No transaction may be open: not `apply`, no other reader."""
@@ -328,10 +353,16 @@ class BlockMap(Reader):
         except lmdb.MapFullError:
             raise MapFullError("the block map is full") from None
         except lmdb.Error as error:
-            raise _failure(error) from error
+            raise self._no_room_for(error) or _failure(error) from error
         self._open_tables = tables
         if self._keeps_reserve:
             self._reserve()
+
+    def _no_room_for(self, error: lmdb.Error) -> MapNoSpaceError | None:
+        # LMDB calls it EIO when the host's last blocks were enough for a part of what it wrote.
+        if os.strerror(errno.EIO) in str(error) and not preallocate(self._path, self.used_bytes(), ROOM_BYTES):
+            return MapNoSpaceError(host_full_line(errno.ENOSPC))
+        return None
 
     def _put_pages(self, txn: lmdb.Transaction, pages: dict[bytes, bytes | None]) -> None:
         if not pages:
@@ -381,8 +412,24 @@ def verify(path: str) -> list[str]:
         raise PoolError(f"the block map cannot be read: {system_error_line(error)}") from None
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+@contextlib.contextmanager
+def _lock_in_memory(path: str) -> Iterator[str]:
+    """A directory in which LMDB, opening its files, finds the map in `path` and a lock file that lies in memory."""
+    with contextlib.ExitStack() as stack:
+        lock = os.memfd_create(MAP_LOCK_FILE)
+        stack.callback(os.close, lock)
+        os.write(
+            lock, bytes(MAP_LOCK_BYTES)
+        )  # or what LMDB maps would be a hole, for which there may be no memory then
+        directory = tempfile.mkdtemp(prefix="rowfs-", dir=MEMORY_DIR if os.path.isdir(MEMORY_DIR) else None)
+        stack.callback(os.rmdir, directory)
+        for name, target in (
+            (MAP_FILE, os.path.abspath(os.path.join(path, MAP_FILE))),
+            (MAP_LOCK_FILE, f"/proc/self/fd/{lock}"),
+        ):
+            os.symlink(target, os.path.join(directory, name))
+            stack.callback(os.unlink, os.path.join(directory, name))
+        yield directory
 
 
 def _put_records(txn: lmdb.Transaction, table: lmdb._Database, changes: dict[bytes, bytes | None]) -> None:
@@ -404,8 +451,9 @@ def _set_bits(bits: int) -> Iterator[int]:
 def _failure(error: lmdb.Error) -> StorageError | NoSpaceError | CorruptionError:
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return CorruptionError(f"the block map is damaged: {error}")
-    if os.strerror(errno.ENOSPC) in str(error):
+    for code in NO_SPACE:
         # The transaction is undone. Tried again, it writes all its pages anew, so that nothing rests on what the kernel
         # may have dropped.
-        return MapNoSpaceError("the file system that holds the pool is full: free some space there")
+        if os.strerror(code) in str(error):
+            return MapNoSpaceError(host_full_line(code))
     return StorageError(f"the block map failed: {error}")

@@ -13,9 +13,9 @@ import ctypes
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from errno import EAGAIN, EINTR, ENOSPC, ENXIO, EOPNOTSUPP
+from errno import EAGAIN, EINTR, ENXIO, EOPNOTSUPP
 
-from rowfs.base.errors import CorruptionError, NoSpaceError, PoolError, StorageError
+from rowfs.base.errors import NO_SPACE, CorruptionError, NoSpaceError, PoolError, StorageError, host_full_line
 from rowfs.base.format import pack_label, unpack_label
 from rowfs.base.ranges import Span
 from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, BlockAddress
@@ -198,6 +198,6 @@ def _fallocate(fd: int, mode: int, offset: int, length: int) -> int:
 
 
 def _failure(error: OSError, what: str) -> NoSpaceError | StorageError:
-    if error.errno == ENOSPC:
-        return NoSpaceError("the file system that holds the pool is full: free some space there")
+    if error.errno in NO_SPACE:
+        return NoSpaceError(host_full_line(error.errno))
     return StorageError(f"{what} of the data file failed: {error.strerror}")

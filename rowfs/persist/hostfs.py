@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from errno import ENOSPC
 
-from rowfs.base.errors import BusyError
+from rowfs.base.errors import NO_SPACE, BusyError
 from rowfs.base.mountinfo import is_below, parse
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, 64-bit
@@ -63,7 +62,7 @@ class Lock:
             os.write(self._fd, line)
             os.ftruncate(self._fd, len(line))
         except OSError as error:
-            if error.errno != ENOSPC:  # else whoever asks hears that it is in use, and not by whom
+            if error.errno not in NO_SPACE:  # else whoever asks hears that it is in use, and not by whom
                 os.close(self._fd)
                 raise
 

@@ -21,6 +21,10 @@ JOURNAL_BYTES = 4 * MIB  # some 500 records of one block between two commits
 RECORD_BYTES_MAX = JOURNAL_BYTES // 8  # what does not fit in at the end of the ring leaves so much there at most
 
 
+class JournalError(StorageError):
+    """Raised when a record could not be written: a commit of the map does as well."""
+
+
 class Journal:
     """The journal of one pool. The owner places records, any one thread writes them, in that order."""
 
@@ -28,7 +32,7 @@ class Journal:
         """The file is made by `prepare`. Raises PoolError when there is one that cannot be opened."""
         self._path = path
         self._fd = -1
-        self._ready = False
+        self._ready = self.is_lost = False
         self.wanted = False  # somebody would have placed a record if it were ready
         self._next = 0
         self._used_bytes = 0  # since the last commit
@@ -55,7 +59,7 @@ class Journal:
     def place(self, length: int) -> int | None:
         """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
         self.wanted = True
-        if length > RECORD_BYTES_MAX or not self._ready:
+        if length > RECORD_BYTES_MAX or not self._ready or self.is_lost:
             return None
         at = self._next if self._next + length <= JOURNAL_BYTES else 0
         used = self._used_bytes + length + (self._next and JOURNAL_BYTES - self._next if at == 0 else 0)
@@ -69,7 +73,7 @@ class Journal:
 
         For who may wait, as the writer of records. If the host has not so many, there are no records for now.
         """
-        if self._ready or not self.wanted:
+        if self._ready or self.is_lost or not self.wanted:
             return
         try:
             if self._fd < 0:
@@ -83,13 +87,17 @@ class Journal:
         self._ready = True
 
     def write(self, position: int, record: bytes) -> None:
-        """Make a record durable. Raises StorageError."""
+        """Make a record durable. Raises JournalError."""
         try:
             if os.pwrite(self._fd, record, position) != len(record):
-                raise StorageError("a write to the journal was cut short")
+                raise JournalError("a write to the journal was cut short")
             os.fdatasync(self._fd)
         except OSError as error:
-            raise StorageError(f"a write to the journal failed: {error.strerror}") from error
+            raise JournalError(f"a write to the journal failed: {error.strerror}") from error
+
+    def give_up(self) -> None:
+        """A record could not be written, so no later one would be replayed: there are none until it is opened again."""
+        self.is_lost = True
 
     def clear(self) -> None:
         """The map holds all of it: forget it, durably. Raises StorageError."""

@@ -17,6 +17,7 @@ import trio
 
 from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
+from rowfs.persist.journal import JournalError
 from rowfs.service.punching import Punching
 from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
@@ -166,10 +167,16 @@ class Committer:
         """The record is durable, or will never be."""
         self._commits.end_record()
 
+    def record_lost(self) -> None:
+        """A record is not durable, nor any later one: from now on all commits go to the map."""
+        if not self._commits.journal.is_lost:
+            log.warning("the journal cannot be written to: commits go to the map until it is mounted again")
+        self._commits.record_lost()
+
     def sync_failed(self, code: int) -> None:
         """The C extension could not make durable what was written: from now on nothing is changed any more."""
         if not self._commits.failed:
-            why = f"a sync of the data file or the journal failed: {os.strerror(code)}"
+            why = f"a sync of the data file failed: {os.strerror(code)}"
             log.error("commit failed, the pool is read-only from now on: %s", why)
             self._commits.fail(why)
             self._kicked.set()  # who waits for the next commit has to hear of it
@@ -252,6 +259,9 @@ class Committer:
         commits.begin_sync()
         try:
             await (self._apart(commits.sync) if appended is None else self._apart(commits.append, appended))
+        except JournalError:
+            self.record_lost()
+            return False
         finally:
             commits.end_sync()
             if appended is not None:

@@ -6,8 +6,8 @@
     pages                            LMDB's own pages: persist.mapcheck, and its offline verifier when nobody has the
                                      pool open
 
-Here the pool is opened, as damaged as it may be, and mended. A mounted one can be checked too: LMDB gives a consistent
-view of the last commit. What can be mended without guessing is collected while checking: bitmaps, shares, the change
+Here the pool is opened, as damaged as it may be, and mended. A mounted one can be checked too, while its daemon holds
+the last commit for us. What can be mended without guessing is collected while checking: bitmaps, shares, the change
 index and figures follow from the page versions, as long as every one of those can be read. Nothing that a name refers
 to is ever removed.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 from rowfs.base.errors import BusyError, PoolError
 from rowfs.base.format import DATA_FILE, JOURNAL_FILE, LOCK_FILE, MAP_DIR, META, POOL_KEY, PoolRecord, check_format
@@ -30,17 +31,20 @@ from rowfs.store.namecheck import NameCheck
 from rowfs.store.replay import replay
 from rowfs.store.versioncheck import Progress, VersionCheck
 
+Hold = Callable[[], contextlib.AbstractContextManager[object]]
+
 
 def check_pool(
-    path: str, progress: Progress = lambda done, total: None, repair: bool = False
+    path: str, progress: Progress = lambda done, total: None, repair: bool = False, hold: Hold | None = None
 ) -> tuple[list[Finding], bool]:
     """Everything that is wrong with the pool in `path`, and whether all of it was mended (with `repair`, else False).
 
-    `progress` gets versions done and in all. A mounted pool is checked as of its last commit, and cannot be repaired.
-    Raises PoolError when it cannot be opened as a pool, BusyError to repair one that is in use.
+    `progress` gets versions done and in all. A mounted pool is checked as of its last commit, which its daemon keeps
+    within `hold`, and cannot be repaired. Raises PoolError when it cannot be opened as a pool, BusyError when it is in
+    use and `hold` is None, or it is to be repaired.
     """
     with contextlib.ExitStack() as stack:
-        mounted = _held(stack, path, repair)
+        mounted = _held(stack, path, None if repair else hold)
         findings = [] if mounted else [Finding("pages", text) for text in verify(os.path.join(path, MAP_DIR))]
         if findings:  # reading on through LMDB could crash
             return findings, False
@@ -62,15 +66,16 @@ def check_pool(
         return findings, not _check(blockmap, progress, size_bytes)[0]
 
 
-def _held(stack: contextlib.ExitStack, path: str, repair: bool) -> bool:
+def _held(stack: contextlib.ExitStack, path: str, hold: Hold | None) -> bool:
     """Hold the pool while it is checked. True: somebody has it mounted, and only looking is possible."""
     if not os.path.isdir(os.path.join(path, MAP_DIR)):
         raise PoolError(f"{path} is not a rowfs pool")
     try:
         stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
     except BusyError:
-        if repair:
+        if hold is None:
             raise
+        stack.enter_context(hold())
         return True
     except OSError as error:
         raise PoolError(f"cannot open {path}: {error.strerror}") from None

@@ -203,6 +203,11 @@ class Commits:
         """A record is durable, or will never be."""
         self.appending -= 1
 
+    def record_lost(self) -> None:
+        """A record could not be written. What it has is not durable until the next commit of the map."""
+        self.journal.give_up()
+        self._records = 0
+
     def finish(self, batch: Batch) -> None:
         """The batch is durable."""
         assert batch is self.running, "another commit is running"
@@ -228,7 +233,10 @@ class Commits:
         self._data.sync()
 
     def append(self, appended: Appended) -> None:
-        """Make what was written, and then a record of the journal, durable. Raises NoSpaceError, StorageError."""
+        """Make what was written, and then a record of the journal, durable.
+
+        Raises JournalError (the map has to be committed, after `record_lost`), NoSpaceError, StorageError.
+        """
         self._data.sync()
         self.journal.write(appended.position, appended.record)
 

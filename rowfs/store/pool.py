@@ -515,6 +515,10 @@ class Pool:
             self.check_writable()
         self.commits.run()
 
+    def hold(self) -> Callable[[], None]:
+        """As BlockMap.hold, for the checker in another process."""
+        return self._map.hold()
+
     def reader(self) -> Reader:
         """A view of the last commit, for the checker (any thread). Close it soon: the map cannot grow meanwhile."""
         return self._map.reader()

@@ -197,3 +197,13 @@ EXTENTS = Verb(
     changes=False,
     result='`{"size_bytes": n, "mapped_bytes": n}` after parts of `[offset_bytes, length_bytes]` that hold data',
 )
+
+HOLD = Verb(
+    name="hold",
+    about="Keep the last commit of the map as it is, for who reads its file.",
+    inputs=(),
+    method="hold",
+    changes=False,
+    result="`{}`. Until the connection ends, no page that the map's last commit has, or one after it, is used again: "
+    "who reads its file meanwhile, as `rowfs check` does, finds them whole",
+)

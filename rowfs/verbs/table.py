@@ -5,7 +5,7 @@ from __future__ import annotations
 from rowfs.verbs.declare import Declared, Verb, each_verb
 from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
-from rowfs.verbs.looking import DIFF, EXTENTS, INFO, LIST
+from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
 from rowfs.verbs.pools import CHECK, INIT, MOUNT, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
@@ -33,6 +33,7 @@ DECLARED: tuple[Declared, ...] = (
     RELEASE,
     DIFF,
     EXTENTS,
+    HOLD,
     EXPORT,
     ATTACH,
     DETACH,

@@ -14,6 +14,7 @@ import trio
 
 from rowfs.base.errors import CorruptionError, ReadOnlyError, RowfsError
 from rowfs.base.units import MIB
+from rowfs.persist.journal import Journal, JournalError
 from rowfs.service import committer
 from tests.operations.conftest import Log
 from tests.operations.helpers import FailingData, Fs, GatedData, Writes, refused, until, without_journal
@@ -357,6 +358,26 @@ async def test_a_commit_that_fails_unexpectedly_is_a_failed_commit(
         await fs.put(handle, 0, "more")
     assert (await fs.ask("info"))["read_only"] is True
     log.take()
+
+
+async def test_what_the_journal_cannot_hold_the_map_does(fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fs.disk("vm", 2, "one")
+    handle = await fs.open("vm")
+    ready(fs.pool.commits.journal)
+    writes = Writes(fs)
+
+    def fails(*_: object) -> NoReturn:
+        raise JournalError("a write to the journal failed: No space left on device")
+
+    monkeypatch.setattr(Journal, "write", fails)
+    for number in range(3):
+        await fs.put(handle, 1, f"two {number}")
+        await fs.snapshot("vm", f"s{number}")
+        await fs.put(handle, 0, f"one {number}")
+        await fs.ops.fsync(handle, False)
+        assert await fs.after_a_crash().holds("vm", f"one {number}", f"two {number}")
+    assert writes.records == 1 and (await fs.ask("info"))["read_only"] is False
+    assert "the journal cannot be written to" in log.take()
 
 
 @pytest.mark.parametrize("error", [CorruptionError("page 0 of branch 1 cannot be decoded"), RuntimeError("a fault")])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from errno import EIO
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +43,7 @@ class Committer:
         self.reads_ended = 0
         self.soft_pages = 100
         self.failures: list[int] = []
+        self.records_lost = 0
 
     def read_ended(self, ticket: int) -> None:
         """As Committer.read_ended."""
@@ -56,6 +58,11 @@ class Committer:
     def record_ended(self) -> None:
         """As Committer.record_ended."""
         self.pool.commits.end_record()
+
+    def record_lost(self) -> None:
+        """As Committer.record_lost."""
+        self.records_lost += 1
+        self.pool.commits.record_lost()
 
     def sync_failed(self, code: int) -> None:
         """As Committer.sync_failed."""
@@ -131,14 +138,17 @@ class Kernel:
         """WRITEs (handle, offset, data) that are queued: how many were answered before one was left to Python."""
         return self._ask_all([self._request(WRITE, _write(*write)) for write in writes])
 
-    def write_and_sync(self, *write: tuple[int, int, bytes]) -> int:
-        """WRITEs, and an FSYNC of the last one's handle, that are queued: how many of all these were answered."""
-        requests = [self._request(WRITE, _write(*each)) for each in write]
-        return self._ask_all([*requests, self._request(FSYNC, struct.pack("<QII", write[-1][0], 1, 0))])
+    def write_and_sync(self, *write: tuple[int, int, bytes], answers: int | None = None) -> int:
+        """WRITEs, and an FSYNC of the last one's handle, that are queued: how many of all these were taken.
 
-    def _ask_all(self, requests: list[bytes]) -> int:
+        All of these are answered, or so many.
+        """
+        requests = [self._request(WRITE, _write(*each)) for each in write]
+        return self._ask_all([*requests, self._request(FSYNC, struct.pack("<QII", write[-1][0], 1, 0))], answers)
+
+    def _ask_all(self, requests: list[bytes], answers: int | None = None) -> int:
         done = int(_native.try_requests(self.fuse.fileno(), requests))
-        for _ in range(done):
+        for _ in range(done if answers is None else answers):
             self._answer()
         return done
 
@@ -538,6 +548,29 @@ def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel) -> N
     disk, snapshot = survivor.catalog.disk("disk"), survivor.catalog.snapshots[kernel.handles[SNAPSHOT].target.id]
     assert survivor.read(disk, 0, 5 * B) == blocks("new 0", "new 1", "new 2") + bytes(2 * B)
     assert survivor.read(snapshot, 0, 2 * B) == blocks("a") + bytes(B)
+    survivor.close()
+
+
+def test_syncs_whose_record_cannot_be_written_are_left_to_python(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    ready(kernel.pool.commits.journal)
+    kernel.snapshot("s")
+    kernel.pool.commit()
+    kernel.pool.commits.journal.fileno = partial(os.open, kernel.home.data_path, os.O_RDONLY)  # type: ignore[method-assign]
+    kernel.write_and_sync((DISK, 0, blocks("lost")), answers=1)
+    kernel.write_and_sync((DISK, 0, blocks("trusts in it")), answers=1)  # this one's data alone would be enough
+    _native.stop()
+    assert kernel.committer.records_lost >= 1 and not kernel.committer.failures
+    assert not kernel.pool.commits.appending
+    assert kernel.pool.commits.map_changed, "or Python would not commit"
+    kernel.mine.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        kernel.mine.recv(1)
+    kernel.pool.commit()
+    assert kernel.pool.commits.begin_record() is None
+    survivor = Survivor(kernel.home).open()
+    assert survivor.read(survivor.catalog.disk("disk"), 0, B) == blocks("trusts in it")
     survivor.close()
 
 

@@ -49,7 +49,7 @@ def test_init(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [([], 0, "/p: clean\n"), (["block 3: no owner"], 1, "block 3: no owner\n/p: 1 problem found\n")],
 )
 def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str], code: int, out: str) -> None:
-    FakeStore(monkeypatch, check_pool=lambda path, progress, repair: (findings, False))
+    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold: (findings, False))
     assert world.run("check", "/p") == (code, out, "")
     as_json = world.run("check", "/p", "--json")
     said = {"pool": "/p", "usable": True, "findings": findings, "mended": False}
@@ -63,13 +63,13 @@ def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str
 def test_check_repairs_only_when_asked(
     world: World, monkeypatch: pytest.MonkeyPatch, mended: bool, code: int, outcome: str
 ) -> None:
-    FakeStore(monkeypatch, check_pool=lambda path, progress, repair: (["block 3: no owner"], repair and mended))
+    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold: (["block 3: no owner"], repair and mended))
     assert world.run("check", "/p")[0] == 1
     assert world.run("check", "/p", "--repair") == (code, f"block 3: no owner\n/p: {outcome}\n", "")
 
 
 def test_check_of_what_is_no_pool(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, progress: Any, repair: bool) -> None:
+    def refuse(path: str, progress: Any, repair: bool, hold: Any) -> None:
         raise PoolError("/p is no pool")
 
     FakeStore(monkeypatch, check_pool=refuse)

@@ -23,6 +23,7 @@ from rowfs.base.format import (
     SHARES,
     SNAPSHOTS,
     SPACE,
+    TABLES,
     page_key,
 )
 from rowfs.store.check import check_pool
@@ -280,11 +281,39 @@ def test_an_open_pool_is_checked_as_of_its_last_commit(home: Home) -> None:
     put(pool, pool.create_disk("d", SIZE), 0, "a")
     pool.commit()
     put(pool, pool.catalog.disk("d"), 1, "b")
-    script = f"from rowfs.store.check import check_pool; print(check_pool({str(home.path)!r}))"
-    assert (
-        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-        == "([], False)\n"
+    script = (
+        "from contextlib import nullcontext; from rowfs.store.check import check_pool;"
+        f"print(check_pool({str(home.path)!r}, hold=nullcontext))"
     )
+    release = pool.hold()
+    for number in range(5):  # pages of the commit that is held are not used again
+        put(pool, pool.catalog.disk("d"), 2, f"{number}")
+        pool.commit()
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    release()
+    assert done.stdout == "([], False)\n"
+
+
+def test_a_pool_that_nobody_holds_for_the_checker_is_busy(home: Home) -> None:
+    home.open()
+    with pytest.raises(BusyError):
+        check_pool(str(home.path))
+
+
+def test_what_was_held_is_as_it_was_however_many_commits_follow(home: Home) -> None:
+    pool = home.open()
+    disk = pool.create_disk("d", SIZE)
+    put(pool, disk, 0, "a")
+    pool.commit()
+    release, seen = pool.hold(), pool.reader()
+    before = {table: [(bytes(key), bytes(value)) for key, value in seen.items(table)] for table in TABLES}
+    for number in range(20):
+        put(pool, disk, number % 7, f"{number}")
+        pool.commit()
+    after = {table: [(bytes(key), bytes(value)) for key, value in seen.items(table)] for table in TABLES}
+    seen.close()
+    release()
+    assert before == after
 
 
 def test_an_open_pool_is_not_repaired(home: Home) -> None:

@@ -15,7 +15,7 @@ from rowfs.base.format import JOURNAL_FILE, PAGES, SPACE, TABLES
 from rowfs.base.journalcode import Entry, encode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap
-from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal
+from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal, JournalError
 from rowfs.store.check import check_pool
 from rowfs.store.commit import RECORD_PAGES_MAX
 from rowfs.store.model import Disk
@@ -279,7 +279,7 @@ def test_a_write_to_the_journal_that_fails_is_told(tmp_path: Path) -> None:
     place = journal.place(BLOCK_BYTES)
     assert place is not None
     os.close(journal.fileno())
-    with pytest.raises(StorageError, match="journal failed"):
+    with pytest.raises(JournalError, match="journal failed"):
         journal.write(place, bytes(BLOCK_BYTES))
     with pytest.raises(StorageError, match="cannot be read"):
         journal.records(1)

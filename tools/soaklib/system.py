@@ -25,6 +25,7 @@ NO_LOG_FLUSH = 2  # what is in memory is lost: dirty pages, and the part of the 
 HOST_MIB = 512  # sparse; mkfs.xfs makes none below 300 MiB
 # ext4 hides a missing fsync before a rename, unless it is told not to.
 HOSTS = {"ext4": (["mkfs.ext4", "-q", "-F"], ["noauto_da_alloc"]), "xfs": (["mkfs.xfs", "-q", "-f"], [])}
+KINDS = HOSTS | {"btrfs": (["mkfs.btrfs", "-q", "-f"], [])}  # and one that cannot be shut down
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -186,7 +187,7 @@ class Host:
 
     def __init__(self, directory: Path, kind: str) -> None:
         """Make and mount it."""
-        make, self._options = HOSTS[kind]
+        make, self._options = KINDS[kind]
         image, self.where = directory / "host.img", directory / "host"
         with open(image, "wb") as file:
             file.truncate(HOST_MIB * MIB)
