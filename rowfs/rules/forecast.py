@@ -6,7 +6,7 @@ Both assume that every run to come is on time and succeeds, and ask the same `pl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from itertools import islice
 
@@ -92,10 +92,10 @@ def explain(
 
 
 def _with_ends(verdict: Verdict, end: Callable[[Keep], int | None]) -> Verdict:
-    keeps = tuple(replace(keep, until_ns=end(keep)) for keep in verdict.keeps)
+    keeps = tuple(keep._replace(until_ns=end(keep)) for keep in verdict.keeps)
     ends = [keep.until_ns for keep in keeps]
     known = [until_ns for until_ns in ends if until_ns is not None]
-    return replace(verdict, keeps=keeps, until_ns=max(known) if known and len(known) == len(ends) else None)
+    return verdict._replace(keeps=keeps, until_ns=max(known) if known and len(known) == len(ends) else None)
 
 
 def _end_of(keep: Keep, future: Future, newest_ns: int, zone: tzinfo) -> int | None:

@@ -12,9 +12,10 @@ The run, `explain` and `preview` ask the same `plan`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import tzinfo
 from functools import lru_cache
+from typing import NamedTuple
 
 from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
@@ -23,6 +24,13 @@ from rowfs.rules.times import MINUTE_NS, SPAN_MAX_NS, format_span, to_datetime
 
 KEEP_MAX = 100_000
 PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly")
+_WORDS = {
+    "no-rule": "its policy keeps all",
+    "just-taken": "just taken",
+    "last-good": "the last good one",
+    "failed": "failed, and no good one came after it",
+    "clock": "the clock leapt ahead and all would go: confirm the time, or wait a day",
+}
 _NOUNS = {"last": "snapshot", "hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
 
 
@@ -80,19 +88,24 @@ class Taken:
     group: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keep:
+class Keep(NamedTuple):
     """One reason why a snapshot stays. `place` of `number`: among those that a rule of numbers keeps, 0 the newest."""
 
-    rule: str  # of Retention; or: just-taken, last-good, kept-by, failed, no-rule, clock, group
-    text: str
+    rule: str  # of Retention; or one of _WORDS
     place: int = 0
     number: int = 0
     until_ns: int | None = None  # filled in by rules.forecast; None: not known, it does not end by itself
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        if self.number:
+            return f"{self.rule} {self.number}, {_NOUNS[self.rule]} {self.place + 1}"
+        return self.detail or _WORDS[self.rule]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a snapshot: it stays for all of `keeps`, or goes for want of any."""
 
     taken: Taken
@@ -158,66 +171,71 @@ def plan(
     keeps: dict[int, list[Keep]] = {taken.id: [] for taken in own}
     good = [taken for taken in own if taken.good]
     _keep_numbers(retention, good, at, zone, keeps)
-    for taken in own:
-        keeps[taken.id] += _kept_besides(retention, taken, at[taken.id], now_ns)
+    _keep_young(retention, good, at, now_ns, keeps)
+    _keep_besides(retention, own, keeps)
     _keep_latest(own, good, just_taken, keeps)
     if clock is not None and clock.leapt_from_ns is not None:
         _keep_in_doubt(good, at, clock.leapt_from_ns, keeps)
-    return [Verdict(taken=taken, keeps=tuple(keeps[taken.id])) for taken in own]
+    return [Verdict(taken, tuple(keeps[taken.id])) for taken in own]
+
+
+Keeps = Mapping[int, list[Keep]]
 
 
 def _keep_numbers(
-    retention: Retention, good: Sequence[Taken], at: Mapping[int, int], zone: tzinfo, keeps: Mapping[int, list[Keep]]
+    retention: Retention, good: Sequence[Taken], at: Mapping[int, int], zone: tzinfo, keeps: Keeps
 ) -> None:
+    newest = [(taken.id, buckets(at[taken.id], zone)) for taken in reversed(good)]
     for rule, number in retention.counts.items():
         seen: set[tuple[int, ...]] = set()
-        for taken in reversed(good):
-            bucket = (taken.id,) if rule == "last" else buckets(at[taken.id], zone)[rule]
+        for taken_id, bucket_of in newest:
+            bucket = bucket_of.get(rule) or (taken_id,)  # of each its own: the last ones
             if bucket in seen:
                 continue
             if len(seen) == number:
                 break
-            text = f"{rule} {number}, {_NOUNS[rule]} {len(seen) + 1}"
-            keeps[taken.id].append(Keep(rule=rule, text=text, place=len(seen), number=number))
+            keeps[taken_id].append(Keep(rule, len(seen), number))
             seen.add(bucket)
 
 
-def _kept_besides(retention: Retention, taken: Taken, at_ns: int, now_ns: int) -> list[Keep]:
+def _keep_young(retention: Retention, good: Sequence[Taken], at: Mapping[int, int], now_ns: int, keeps: Keeps) -> None:
+    if retention.for_ns is None:
+        return
+    detail = f"for {format_span(retention.for_ns)}"
+    for taken in reversed(good):
+        if now_ns - at[taken.id] >= retention.for_ns:
+            break
+        keeps[taken.id].append(Keep("for", until_ns=at[taken.id] + retention.for_ns, detail=detail))
+
+
+def _keep_besides(retention: Retention, own: Sequence[Taken], keeps: Keeps) -> None:
     """What keeps a snapshot whatever others there are."""
-    found = []
-    if retention.for_ns is not None and taken.good and now_ns - at_ns < retention.for_ns:
-        text = f"for {format_span(retention.for_ns)}"
-        found.append(Keep(rule="for", text=text, until_ns=at_ns + retention.for_ns))
-    if taken.kept_by:
-        found.append(Keep(rule="kept-by", text=taken.kept_by))
-    if not retention:
-        found.append(Keep(rule="no-rule", text="its policy keeps all"))
-    return found
+    keeps_all = not retention
+    for taken in own:
+        if taken.kept_by:
+            keeps[taken.id].append(Keep("kept-by", detail=taken.kept_by))
+        if keeps_all:
+            keeps[taken.id].append(Keep("no-rule"))
 
 
-def _keep_latest(
-    own: Sequence[Taken], good: Sequence[Taken], just_taken: int | None, keeps: Mapping[int, list[Keep]]
-) -> None:
+def _keep_latest(own: Sequence[Taken], good: Sequence[Taken], just_taken: int | None, keeps: Keeps) -> None:
     if just_taken is not None and just_taken in keeps:
-        keeps[just_taken].append(Keep(rule="just-taken", text="just taken"))
+        keeps[just_taken].append(Keep("just-taken"))
     last = max((taken.id for taken in good), default=0)
     if last:
-        keeps[last].append(Keep(rule="last-good", text="the last good one"))
+        keeps[last].append(Keep("last-good"))
     for taken in own:
         if not taken.good and taken.id > last:
-            keeps[taken.id].append(Keep(rule="failed", text="failed, and no good one came after it"))
+            keeps[taken.id].append(Keep("failed"))
 
 
-def _keep_in_doubt(
-    good: Sequence[Taken], at: Mapping[int, int], leapt_from_ns: int, keeps: Mapping[int, list[Keep]]
-) -> None:
+def _keep_in_doubt(good: Sequence[Taken], at: Mapping[int, int], leapt_from_ns: int, keeps: Keeps) -> None:
     """Keep all that was there before the clock leapt, if of that nothing but the last good one would stay."""
     rules = {"last-good", "just-taken"}
     before = [taken for taken in good if at[taken.id] <= leapt_from_ns]
     if all({keep.rule for keep in keeps[taken.id]} <= rules for taken in before):
         for taken in before:
-            text = "the clock leapt ahead and all would go: confirm the time, or wait a day"
-            keeps[taken.id].append(Keep(rule="clock", text=text))
+            keeps[taken.id].append(Keep("clock"))
 
 
 def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -230,7 +248,7 @@ def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
         if item.keeps or item.taken.group not in staying:
             return item
         member = printable(staying[item.taken.group].name)
-        return replace(item, keeps=(Keep(rule="group", text=f"{member} of its group stays"),))
+        return item._replace(keeps=(Keep("group", detail=f"{member} of its group stays"),))
 
     return [joined(item) for item in asked]
 
