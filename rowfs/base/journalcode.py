@@ -8,6 +8,20 @@
     entries         u8 index in TABLES, u8 bytes of the key, u16 bytes of the value, key, value
     zeros           up to whole blocks, so that no write touches two records
 
+The first entry is no change of the map: it says PLACE for its table, and
+
+    key             u64, the nonce of the journal's first block: no data that a user writes can pass for a record
+    value           u32, the last record of the same commit that was durable when this one was made
+
+So a record that is damaged and one that was never written whole can be told apart: of the first, later ones know. A
+rowfs that writes no such entry does not know it either, and opens no pool whose journal has one.
+
+The journal begins with a block of its own:
+
+    4s   magic      "rwjh"
+    u32  checksum   CRC-32 of the nonce
+    u64  nonce
+
 Little-endian. A checksum that is right says that all of the record was written.
 """
 
@@ -22,10 +36,13 @@ from rowfs.base.errors import CorruptionError
 from rowfs.base.format import TABLES
 from rowfs.base.units import BLOCK_BYTES
 
-MAGIC = b"rwj1"
+MAGIC, FIRST_MAGIC = b"rwj1", b"rwjh"
 HEADER = struct.Struct("<4sIQII")
 ENTRY = struct.Struct("<BBH")
 CHECKED_FROM = 8  # magic and checksum come before
+PLACE = 255
+NONCE = struct.Struct("<Q")
+DURABLE = struct.Struct("<I")
 
 Entry = tuple[str, bytes, bytes]  # table, key, value
 
@@ -36,22 +53,33 @@ class JournalRecord(NamedTuple):
     commit: int
     number: int
     entries: list[Entry]
+    nonce: int | None = None  # None: an older rowfs wrote it, which told nothing of its place
+    durable: int = 0
+    blocks: int = 1  # it takes in the journal
 
 
-def encode(commit: int, number: int, entries: Iterable[Entry]) -> bytes:
+def encode(commit: int, number: int, entries: Iterable[Entry], nonce: int = 0, durable: int = 0) -> bytes:
     """The record in whole blocks."""
-    body = b"".join(
-        ENTRY.pack(TABLES.index(table), len(key), len(value)) + key + value for table, key, value in entries
-    )
+    body = _entry(PLACE, NONCE.pack(nonce), DURABLE.pack(durable))
+    body += b"".join(_entry(TABLES.index(table), key, value) for table, key, value in entries)
     checked = HEADER.pack(MAGIC, 0, commit, number, len(body))[CHECKED_FROM:] + body
     record = MAGIC + zlib.crc32(checked).to_bytes(4, "little") + checked
     return record + bytes(-len(record) % BLOCK_BYTES)
 
 
-def decode(data: memoryview, commit: int) -> JournalRecord | None:
+def _place_of(nonce: int) -> bytes:
+    return ENTRY.pack(PLACE, NONCE.size, DURABLE.size) + NONCE.pack(nonce)
+
+
+def _entry(table: int, key: bytes, value: bytes) -> bytes:
+    return ENTRY.pack(table, len(key), len(value)) + key + value
+
+
+def decode(data: memoryview, commit: int, nonce: int | None = None) -> JournalRecord | None:
     """The record that begins `data` and goes on from `commit`; None: there is none, or not all of it.
 
-    Raises CorruptionError when one was written whole that cannot be understood. What is void need not be understood.
+    With `nonce`, one that has it. Raises CorruptionError when one was written whole that cannot be understood. What is
+    void need not be understood.
     """
     if len(data) < HEADER.size:
         return None
@@ -59,10 +87,21 @@ def decode(data: memoryview, commit: int) -> JournalRecord | None:
     end = HEADER.size + length
     if magic != MAGIC or follows != commit or end > len(data) or zlib.crc32(data[CHECKED_FROM:end]) != checksum:
         return None
-    return JournalRecord(commit, number, list(_entries(bytes(data[HEADER.size : end]))))
+    if nonce is not None and data[HEADER.size : HEADER.size + ENTRY.size + NONCE.size] != _place_of(nonce):
+        return None
+    nonce, durable = None, 0
+    entries: list[Entry] = []
+    for table, key, value in _entries(bytes(data[HEADER.size : end])):
+        if table == PLACE and len(key) == NONCE.size and len(value) == DURABLE.size:
+            (nonce,), (durable,) = NONCE.unpack(key), DURABLE.unpack(value)
+        elif table < len(TABLES):
+            entries.append((TABLES[table], key, value))
+        else:
+            raise CorruptionError("a record of the journal has an entry that this rowfs does not know")
+    return JournalRecord(commit, number, entries, nonce, durable, -(-end // BLOCK_BYTES))
 
 
-def _entries(body: bytes) -> Iterable[Entry]:
+def _entries(body: bytes) -> Iterable[tuple[int, bytes, bytes]]:
     at = 0
     while at < len(body):
         if at + ENTRY.size > len(body):
@@ -70,7 +109,23 @@ def _entries(body: bytes) -> Iterable[Entry]:
         table, key_bytes, value_bytes = ENTRY.unpack_from(body, at)
         at += ENTRY.size
         end = at + key_bytes + value_bytes
-        if table >= len(TABLES) or end > len(body):
-            raise CorruptionError("a record of the journal has an entry that this rowfs does not know")
-        yield TABLES[table], body[at : at + key_bytes], body[at + key_bytes : end]
+        if end > len(body):
+            raise CorruptionError("a record of the journal ends amid an entry")
+        yield table, body[at : at + key_bytes], body[at + key_bytes : end]
         at = end
+
+
+def encode_first(nonce: int) -> bytes:
+    """The journal's first block."""
+    packed = NONCE.pack(nonce)
+    return (FIRST_MAGIC + zlib.crc32(packed).to_bytes(4, "little") + packed).ljust(BLOCK_BYTES, b"\0")
+
+
+def decode_first(data: memoryview) -> int | None:
+    """The nonce in the journal's first block; None: it is none, as in the journals of older versions."""
+    packed = bytes(data[CHECKED_FROM : CHECKED_FROM + NONCE.size])
+    if data[: len(FIRST_MAGIC)] != FIRST_MAGIC or len(packed) < NONCE.size:
+        return None
+    if zlib.crc32(packed) != int.from_bytes(data[len(FIRST_MAGIC) : CHECKED_FROM], "little"):
+        return None
+    return int(NONCE.unpack(packed)[0])

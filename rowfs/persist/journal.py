@@ -2,23 +2,37 @@
 
 A commit of the map syncs LMDB's file twice. A small one can be put off: its record is appended here, with one sync, and
 the next commit of the map holds it as well. Records belong to the commit that they follow, by LMDB's own number of it,
-so with each commit all of them are void at once. The file is a ring; the records of one commit fill half of it at most,
-so that one which is still being written is never overwritten. It is emptied when the pool is opened: a map that was put
-back from a backup has numbers again that were given already.
+so with each commit all of them are void at once, and the next ones begin where the file does. Who writes records does
+it in the order in which they were placed, so none is written over by an older one. The file grows when it was too small
+for what came between two commits. It is emptied when the pool is opened: a map that was put back from a backup has
+numbers again that were given already.
+
+What is not whole was never acknowledged if it is where the power went: at the end. Where a later record says that an
+earlier one was durable, and that is not there, the file is damaged (`Found.damage`).
 """
 
 from __future__ import annotations
 
-import itertools
 import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from rowfs.base.errors import PoolError, StorageError
-from rowfs.base.journalcode import JournalRecord, decode
+from rowfs.base.journalcode import JournalRecord, decode, decode_first, encode_first
 from rowfs.base.units import BLOCK_BYTES, MIB
 from rowfs.persist.hostfs import sync_directory
 
-JOURNAL_BYTES = 4 * MIB  # some 500 records of one block between two commits
-RECORD_BYTES_MAX = JOURNAL_BYTES // 8  # what does not fit in at the end of the ring leaves so much there at most
+JOURNAL_BYTES = 4 * MIB  # at first: some 500 records of a page between two commits
+JOURNAL_BYTES_MAX = 64 * MIB
+RECORD_BYTES_MAX = JOURNAL_BYTES // 8
+DAMAGED_SUFFIX = ".damaged"  # of a journal that was set aside
+
+
+class Found(NamedTuple):
+    """What the journal holds beyond a commit of the map."""
+
+    records: list[JournalRecord]  # those that were written whole, in their order, up to the first that was not
+    damage: str | None = None  # what is missing, although it was durable
 
 
 class JournalError(StorageError):
@@ -26,16 +40,18 @@ class JournalError(StorageError):
 
 
 class Journal:
-    """The journal of one pool. The owner places records, any one thread writes them, in that order."""
+    """The journal of one pool. The owner places records, any one thread at a time writes them, in that order."""
 
     def __init__(self, path: str) -> None:
         """The file is made by `prepare`. Raises PoolError when there is one that cannot be opened."""
         self._path = path
         self._fd = -1
-        self._ready = self.is_lost = False
+        self._size_bytes = 0  # that are ready for records
+        self.is_lost = False
         self.wanted = False  # somebody would have placed a record if it were ready
-        self._next = 0
-        self._used_bytes = 0  # since the last commit
+        self._crowded = False  # or if it were larger
+        self.nonce = 0
+        self._next = BLOCK_BYTES
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -52,39 +68,55 @@ class Journal:
         """The descriptor, for who writes records that were placed as `write` does (native/_workers.c)."""
         return self._fd
 
+    # Writing
+
     def begin(self) -> None:
         """The map has a new commit: all records until now are void."""
-        self._used_bytes = 0
+        self._next = BLOCK_BYTES
 
     def place(self, length: int) -> int | None:
         """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
         self.wanted = True
-        if length > RECORD_BYTES_MAX or not self._ready or self.is_lost:
+        if length > RECORD_BYTES_MAX or self.is_lost:
             return None
-        at = self._next if self._next + length <= JOURNAL_BYTES else 0
-        used = self._used_bytes + length + (self._next and JOURNAL_BYTES - self._next if at == 0 else 0)
-        if used > JOURNAL_BYTES // 2:
+        if self._next + length > self._size_bytes:
+            self._crowded = self._size_bytes > 0
             return None
-        self._next, self._used_bytes = at + length, used
+        at = self._next
+        self._next += length
         return at
 
     def prepare(self) -> None:
-        """If somebody wants it: have blocks of the host for all of the ring, so that no record waits or fails for them.
+        """If somebody wants it: have blocks of the host for all of the file, so that no record waits or fails for them.
 
-        For who may wait, as the writer of records. If the host has not so many, there are no records for now.
+        For who may wait, as the writer of records, while all of them are void. If the host has not so many, it stays as
+        small as it is, or there are no records for now.
         """
-        if self._ready or self.is_lost or not self.wanted:
+        if not self.wanted or self.is_lost or (self._size_bytes and not self._crowded):
+            return
+        self._crowded = False
+        size_bytes = min(2 * self._size_bytes or JOURNAL_BYTES, JOURNAL_BYTES_MAX)
+        if size_bytes == self._size_bytes:
             return
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.posix_fallocate(self._fd, 0, JOURNAL_BYTES)
-            os.pwrite(self._fd, bytes(JOURNAL_BYTES), 0)  # else the host notes with each record that there is data now
-            os.fsync(self._fd)
+            self._lengthen(size_bytes)
             sync_directory(os.path.dirname(self._path))
         except OSError:
             return
-        self._ready = True
+        self._size_bytes = size_bytes
+
+    def _lengthen(self, size_bytes: int) -> None:
+        before = self._size_bytes
+        os.posix_fallocate(self._fd, before, size_bytes - before)
+        if before == 0:
+            self.nonce = int.from_bytes(os.urandom(8), "little")
+            os.pwrite(self._fd, encode_first(self.nonce), 0)
+            before = BLOCK_BYTES
+        for start in range(before, size_bytes, MIB):  # else the host notes with each record that there is data now
+            os.pwrite(self._fd, bytes(min(MIB, size_bytes - start)), start)
+        os.fsync(self._fd)
 
     def write(self, position: int, record: bytes) -> None:
         """Make a record durable. Raises JournalError."""
@@ -99,6 +131,8 @@ class Journal:
         """A record could not be written, so no later one would be replayed: there are none until it is opened again."""
         self.is_lost = True
 
+    # Reading
+
     def clear(self) -> None:
         """The map holds all of it: forget it, durably. Raises StorageError."""
         if self._fd < 0:
@@ -110,19 +144,60 @@ class Journal:
         except OSError as error:
             raise StorageError(f"the journal cannot be emptied: {error.strerror}") from error
 
-    def records(self, commit: int) -> list[JournalRecord]:
-        """The records that follow a commit of the map, in their order. Raises StorageError, CorruptionError."""
-        if self._fd < 0:
-            return []
+    def set_aside(self) -> None:
+        """Give the file another name, durably, so that it is out of the way and nothing of it lost."""
         try:
-            data = memoryview(os.pread(self._fd, JOURNAL_BYTES, 0))
+            os.rename(self._path, self._path + DAMAGED_SUFFIX)
+            sync_directory(os.path.dirname(self._path))
+        except OSError as error:
+            raise StorageError(f"the journal cannot be renamed: {error.strerror}") from error
+        self.close()
+        self._fd = -1
+
+    def records(self, commit: int) -> Found:
+        """What follows a commit of the map. Raises StorageError, and CorruptionError for what is whole and no sense."""
+        if self._fd < 0:
+            return Found([])
+        try:
+            data = memoryview(os.pread(self._fd, JOURNAL_BYTES_MAX, 0))
         except OSError as error:
             raise StorageError(f"the journal cannot be read: {error.strerror}") from error
-        found: dict[int, JournalRecord] = {}
-        for start in range(0, len(data), BLOCK_BYTES):
-            record = decode(data[start:], commit)
-            if record is not None:
-                found[record.number] = record
-        # One that is missing was never acknowledged, nor was any behind it: they are written in order.
-        following = (found.get(number) for number in itertools.count(1))
-        return [record for record in itertools.takewhile(lambda record: record is not None, following) if record]
+        nonce = decode_first(data)
+        return _scattered(data, commit) if nonce is None else _in_order(data, commit, nonce)
+
+
+def _in_order(data: memoryview, commit: int, nonce: int) -> Found:
+    """Records side by side, behind the first block."""
+    records: list[JournalRecord] = []
+    at = BLOCK_BYTES
+    while (record := decode(data[at:], commit, nonce)) and record.number == len(records) + 1:
+        records.append(record)
+        at += record.blocks * BLOCK_BYTES
+    return Found(records, _damage(len(records) + 1, _whole(data[at:], commit, nonce)))
+
+
+def _scattered(data: memoryview, commit: int) -> Found:
+    """Records of an older rowfs, which went round in the file, and did not tell what was durable."""
+    found = {record.number: record for record in _whole(data, commit)}
+    if any(record.nonce is not None for record in found.values()):
+        return Found([], f"its first block is damaged, and {len(found)} records follow it")
+    records: list[JournalRecord] = []
+    while record := found.get(len(records) + 1):
+        records.append(record)
+    later = (record._replace(durable=number - 1) for number, record in found.items() if number > len(records))
+    return Found(records, _damage(len(records) + 1, later))
+
+
+def _whole(data: memoryview, commit: int, nonce: int | None = None) -> Iterator[JournalRecord]:
+    for start in range(0, len(data), BLOCK_BYTES):
+        record = decode(data[start:], commit, nonce)
+        if record is not None:
+            yield record
+
+
+def _damage(number: int, later: Iterable[JournalRecord]) -> str | None:
+    """What is wrong where record `number` is not whole, and these were found behind it."""
+    known = [record.number for record in later if record.durable >= number]
+    if not known:
+        return None
+    return f"its record {number} is damaged, and {len(known)} that were written after it are whole, up to {max(known)}"

@@ -54,16 +54,17 @@ def check_pool(
             return [Finding("pages", text) for text in error.findings], False
         stack.callback(blockmap.close)
         size_bytes = _check_label(path, blockmap)
-        if repair:  # a commit of ours would void what the journal holds
-            journal = Journal(os.path.join(path, JOURNAL_FILE))
-            stack.callback(journal.close)
-            replay(blockmap, journal)
+        lost = None if mounted else _check_journal(stack, path, blockmap, repair)
         findings, mended = _check(blockmap, progress, size_bytes)
-        if not repair or not findings:
-            return findings, False
-        blockmap.apply(mended)
-        blockmap.refresh()
-        return findings, not _check(blockmap, progress, size_bytes)[0]
+        if repair and findings:
+            blockmap.apply(mended)
+            blockmap.refresh()
+            whole = not _check(blockmap, progress, size_bytes)[0]
+        else:
+            whole = not findings
+        if lost is not None:
+            findings.insert(0, Finding("journal", lost))
+        return findings, bool(repair and findings) and whole
 
 
 def _held(stack: contextlib.ExitStack, path: str, hold: Hold | None) -> bool:
@@ -80,6 +81,13 @@ def _held(stack: contextlib.ExitStack, path: str, hold: Hold | None) -> bool:
     except OSError as error:
         raise PoolError(f"cannot open {path}: {error.strerror}") from None
     return False
+
+
+def _check_journal(stack: contextlib.ExitStack, path: str, blockmap: BlockMap, repair: bool) -> str | None:
+    """What is wrong with the journal; with `repair` what it holds is in the map, for a commit of ours would void it."""
+    journal = Journal(os.path.join(path, JOURNAL_FILE))
+    stack.callback(journal.close)
+    return replay(blockmap, journal) if repair else journal.records(blockmap.commit).damage
 
 
 def _check_label(path: str, blockmap: BlockMap) -> int:

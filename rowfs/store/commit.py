@@ -104,6 +104,7 @@ class Commits:
         self.syncing = False  # between `begin_sync` and `end_sync`
         self.appending = 0  # records between `begin_record` and `end_record`
         self._records = 0  # since the last commit of the map
+        self._durable_records = 0  # of these, how many are durable for certain
         self.failed: str | None = None  # why the pool is read-only
         self._tickets = 0
         self._reading: set[int] = set()
@@ -190,8 +191,9 @@ class Commits:
             key = page_key(page.branch, page.index, page.epoch)
             entries.append((PAGES, key, pagecode.encode(key, page.addresses, page.owned)))
         entries += self._catalog.entries(thing for thing in changed if not isinstance(thing, Page))
-        record = journalcode.encode(self._map.commit, self._records + 1, entries)
-        position = self.journal.place(len(record))
+        number, journal = self._records + 1, self.journal
+        record = journalcode.encode(self._map.commit, number, entries, journal.nonce, self._durable_records)
+        position = journal.place(len(record))
         if position is None:
             return None
         self._io.unjournaled = set()
@@ -200,8 +202,9 @@ class Commits:
         return Appended(position, record)
 
     def end_record(self) -> None:
-        """A record is durable, or will never be."""
+        """The oldest record that was begun is durable, or will never be."""
         self.appending -= 1
+        self._durable_records = max(0, self._records - self.appending)
 
     def record_lost(self) -> None:
         """A record could not be written. What it has is not durable until the next commit of the map."""
@@ -212,7 +215,7 @@ class Commits:
         """The batch is durable."""
         assert batch is self.running, "another commit is running"
         self.running = None
-        self._records = 0
+        self._records = self._durable_records = 0
         self.journal.begin()
         self._map.refresh()
         self._space.committed()

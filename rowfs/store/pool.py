@@ -152,14 +152,23 @@ class Pool:
             self._journal = Journal(os.path.join(path, JOURNAL_FILE))
             stack.callback(self._journal.close)
             try:
-                self._map = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
+                self._map, damage = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
                 stack.callback(self._map.close)
+                self.read_only = read_only = read_only or damage is not None
                 self.data = open_data(os.path.join(path, DATA_FILE), read_only)
                 stack.callback(self.data.close)
                 self._open_engine(cache_bytes)
+                if damage is not None:
+                    self._tell_of_journal(damage)
             except CorruptionError as error:
                 raise CorruptionError(f"the pool is damaged ({error}): rowfs check {path} tells more") from None
             self._resources = stack.pop_all()
+
+    def _tell_of_journal(self, damage: str) -> None:
+        self.versions.damaged(
+            f"the journal: {damage}. What was synced after the last commit is not shown; "
+            f"rowfs check --repair brings back what is before the damage"
+        )
 
     def _open_engine(self, cache_bytes: int) -> None:
         shares = Shares(self._load_shares, shared_regions(key for key, _ in self._map.items(SHARES)))
@@ -247,10 +256,10 @@ class Pool:
 
     def check_writable(self) -> None:
         """Raises ReadOnlyError when nothing can be changed."""
-        if self.read_only:
-            raise ReadOnlyError("the pool is mounted read-only")
         if self.read_only_reason:
             raise ReadOnlyError(f"the pool is read-only since {self.read_only_reason}")
+        if self.read_only:
+            raise ReadOnlyError("the pool is mounted read-only")
 
     @property
     def read_only_reason(self) -> str | None:

@@ -24,25 +24,27 @@ from rowfs.persist.journal import Journal
 log = logging.getLogger(__name__)
 
 
-def open_map(path: str, journal: Journal, read_only: bool) -> BlockMap:
-    """The block map in the directory `path`, and in it all that the journal holds.
+def open_map(path: str, journal: Journal, read_only: bool) -> tuple[BlockMap, str | None]:
+    """The block map in the directory `path`, and in it all that the journal holds; and what is wrong with the journal.
 
-    For that it is written to even if it is only to be read then, as other file systems do it. Raises as BlockMap and
-    `replay`, PoolError for a newer format.
+    For that it is written to even if it is only to be read then, as other file systems do it. With a journal that is
+    damaged neither is changed, and the map is open to be read. Raises as BlockMap and `replay`, PoolError for a newer
+    format.
     """
     blockmap = BlockMap(path, read_only)
     try:
         _check_record(blockmap)
-        found = bool(journal.records(blockmap.commit))
-        if found and read_only:
+        records, damage = journal.records(blockmap.commit)
+        reopen = read_only if damage is None and records else not read_only and damage is not None
+        if reopen:
             blockmap.close()
-            blockmap = BlockMap(path)
-        if found or not read_only:
+            blockmap = BlockMap(path, read_only=damage is not None)
+        if damage is None and (records or not read_only):
             replay(blockmap, journal)
     except BaseException:
         blockmap.close()
         raise
-    return blockmap
+    return blockmap, damage
 
 
 def _check_record(blockmap: BlockMap) -> None:
@@ -52,19 +54,24 @@ def _check_record(blockmap: BlockMap) -> None:
     check_format(PoolRecord.unpack(stored).format)
 
 
-def replay(blockmap: BlockMap, journal: Journal) -> int:
-    """Put what the journal holds beyond the last commit into the map, durably, and empty it: how many records it had.
+def replay(blockmap: BlockMap, journal: Journal) -> str | None:
+    """Put what the journal holds beyond the last commit into the map, durably, and empty it.
 
-    Raises CorruptionError, NoSpaceError, StorageError; then it can be tried again.
+    Of one that is damaged, what is before the damage: a state that was durable once. It is not emptied, but set aside,
+    and returned is what is wrong with it. Raises CorruptionError, NoSpaceError, StorageError; then it can be tried
+    again.
     """
-    records = journal.records(blockmap.commit)
+    records, damage = journal.records(blockmap.commit)
     if records:
         update = _merged(records)
         _take_blocks(blockmap, update)
         _apply(blockmap, update)
         log.info("%d records of the journal were replayed", len(records))
-    journal.clear()
-    return len(records)
+    if damage is None:
+        journal.clear()
+    else:
+        journal.set_aside()
+    return damage
 
 
 def _merged(records: list[JournalRecord]) -> MapUpdate:

@@ -132,9 +132,9 @@ Exit codes: 0 clean (or all mended), 1 problems found, 2 not usable as a pool at
     ),
     changes=True,
     manual="""\
-Holds the block map of `POOL` against its invariants and prints what is wrong, one line each. Nothing is changed. A
-mounted pool can be checked too: what is looked at is its last commit. Exit codes: 0 clean, 1 problems found, 2 not
-usable as a pool at all. JSON: `pool usable findings mended`.
+Holds the block map of `POOL` against its invariants, and the journal against itself, and prints what is wrong, one line
+each. Nothing is changed. A mounted pool can be checked too: what is looked at is its last commit, without the journal.
+Exit codes: 0 clean, 1 problems found, 2 not usable as a pool at all. JSON: `pool usable findings mended`.
 
 `--repair` mends, in a pool that is not mounted, what follows from the rest: bitmaps of the free space, how many own a
 block, counts, lists of what is being freed. It guesses nothing and removes nothing that a disk or snapshot names: if

@@ -14,7 +14,7 @@ import pytest
 
 from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.datafile import DataFile
-from rowfs.persist.journal import Journal
+from rowfs.persist.journal import Found, Journal
 from rowfs.persist.shares import Shares
 from rowfs.persist.space import NO_ADDRESSES, FrozenSpace, Punching, Space
 from rowfs.store import reclaim, replay
@@ -191,7 +191,7 @@ def test_control_the_journal_is_durable_before_the_data(monkeypatch: pytest.Monk
 
 
 def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Journal, "records", lambda self, commit: [])
+    monkeypatch.setattr(Journal, "records", lambda self, commit: Found([]))
     _caught()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import DISKS, PAGES, TABLES
-from rowfs.base.journalcode import CHECKED_FROM, HEADER, decode, encode
+from rowfs.base.journalcode import CHECKED_FROM, HEADER, decode, decode_first, encode, encode_first
 from rowfs.base.units import BLOCK_BYTES
 
 SECTOR = 512
@@ -24,14 +24,16 @@ entries = st.lists(
 @settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1), st.integers(1, 1 << 31), entries)
 def test_it_comes_back(commit: int, number: int, entries: list[tuple[str, bytes, bytes]]) -> None:
-    data = encode(commit, number, entries)
+    data = encode(commit, number, entries, commit ^ 5, number - 1)
     assert len(data) % BLOCK_BYTES == 0
-    assert decode(memoryview(data + b"next"), commit) == (commit, number, entries)
+    wanted = (commit, number, entries, commit ^ 5, number - 1, len(data) // BLOCK_BYTES)
+    assert decode(memoryview(data + b"next"), commit) == decode(memoryview(data), commit, commit ^ 5) == wanted
+    assert decode(memoryview(data), commit, commit ^ 4) is None
 
 
 def test_a_record_of_which_any_part_is_missing_is_none() -> None:
     data = encode(7, 1, ENTRIES)
-    end = HEADER.size + sum(4 + len(key) + len(value) for _, key, value in ENTRIES)
+    end = HEADER.size + 16 + sum(4 + len(key) + len(value) for _, key, value in ENTRIES)
     for start in range(0, end, SECTOR):
         for there in (bytes(SECTOR), b"\xa5" * SECTOR):
             assert decode(memoryview(data[:start] + there + data[start + SECTOR :]), 7) is None
@@ -46,3 +48,14 @@ def test_a_record_that_is_whole_and_makes_no_sense_is_damage(body: bytes) -> Non
     with pytest.raises(CorruptionError):
         decode(data, 1)
     assert decode(data, 2) is None, "it is void, whatever it says"
+
+
+def test_the_first_block_comes_back_or_is_none() -> None:
+    first = encode_first(0x0123456789ABCDEF)
+    assert len(first) == BLOCK_BYTES and decode_first(memoryview(first)) == 0x0123456789ABCDEF
+    for byte in range(16):
+        damaged = bytearray(first)
+        damaged[byte] ^= 1
+        assert decode_first(memoryview(damaged)) is None
+    for short in (b"", first[:15], bytes(BLOCK_BYTES), encode(1, 1, ENTRIES)):
+        assert decode_first(memoryview(short)) is None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rowfs.base import journalcode
-from rowfs.base.errors import CorruptionError, PoolError, StorageError
+from rowfs.base.errors import CorruptionError, PoolError, ReadOnlyError, StorageError
 from rowfs.base.format import JOURNAL_FILE, PAGES, SPACE, TABLES
 from rowfs.base.journalcode import Entry, encode
 from rowfs.base.units import BLOCK_BYTES
+from rowfs.persist import journal as journal_module
 from rowfs.persist.blockmap import BlockMap
 from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal, JournalError
 from rowfs.store.check import check_pool
@@ -35,7 +38,7 @@ def write_record(journal: Journal, commit: int, number: int, entry: Entry) -> No
     """Have a record with this entry in the journal."""
     place = journal.place(BLOCK_BYTES)
     assert place is not None
-    journal.write(place, encode(commit, number, [entry]))
+    journal.write(place, encode(commit, number, [entry], journal.nonce, number - 1))
 
 
 def committed(home: Home, *texts: str) -> tuple[Pool, Disk]:
@@ -57,36 +60,184 @@ def recorded(home: Home) -> Pool:
 # The ring
 
 
-def test_records_are_placed_side_by_side_until_half_of_the_ring_is_used(journal: Journal, tmp_path: Path) -> None:
+def test_records_are_placed_side_by_side(journal: Journal, tmp_path: Path) -> None:
     journal.prepare()
-    assert journal.records(1) == [] and not os.path.exists(tmp_path / "journal"), "nobody has wanted it"
+    assert journal.records(1) == ([], None) and not os.path.exists(tmp_path / "journal"), "nobody has wanted it"
     assert journal.place(3 * BLOCK_BYTES) is None
     journal.prepare()
-    places = [journal.place(3 * BLOCK_BYTES) for _ in range(171)]
-    assert places[:170] == [n * 3 * BLOCK_BYTES for n in range(170)] and places[170] is None
+    places = [journal.place(3 * BLOCK_BYTES) for _ in range(342)]
+    assert places[:341] == [BLOCK_BYTES + n * 3 * BLOCK_BYTES for n in range(341)] and places[341] is None
     journal.begin()
-    while (place := journal.place(RECORD_BYTES_MAX)) is not None:
-        assert place + RECORD_BYTES_MAX <= JOURNAL_BYTES, "no record goes over the end of the ring"
-
-
-def test_the_ring_goes_on_for_ever(journal: Journal) -> None:
-    ready(journal)
+    assert journal.place(BLOCK_BYTES) == BLOCK_BYTES, "with each commit from the beginning"
     assert journal.place(RECORD_BYTES_MAX + BLOCK_BYTES) is None
-    places = set()
-    for number in range(40):
-        journal.begin()
-        place = journal.place(RECORD_BYTES_MAX - number % 7 * BLOCK_BYTES)
-        assert place is not None, "whatever is left at the end of the ring"
-        places.add(place)
-    assert len(places) > 20
 
 
-def test_records_are_those_of_one_commit_without_a_gap(journal: Journal) -> None:
+def test_a_journal_that_was_too_small_grows(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "JOURNAL_BYTES_MAX", 4 * JOURNAL_BYTES)
     ready(journal)
-    for commit, number in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 4)):
+    sizes = []
+    for _ in range(4):
+        journal.begin()
+        while (place := journal.place(RECORD_BYTES_MAX)) is not None:
+            assert place + RECORD_BYTES_MAX <= os.path.getsize(tmp_path / "journal")
+        sizes.append(os.path.getsize(tmp_path / "journal") // JOURNAL_BYTES)
+        journal.prepare()
+    assert sizes == [1, 2, 4, 4]
+
+
+def test_records_are_those_of_one_commit(journal: Journal) -> None:
+    ready(journal)
+    for commit, number in ((1, 1), (1, 2), (1, 3)):
         write_record(journal, commit, number, (PAGES, bytes(12), b"x"))
-    assert [record.number for record in journal.records(2)] == [1, 2]
-    assert journal.records(3) == []
+    journal.begin()
+    for commit, number in ((2, 1), (2, 2)):
+        write_record(journal, commit, number, (PAGES, bytes(12), b"x"))
+    assert [record.number for record in journal.records(2).records] == [1, 2]
+    assert journal.records(2).damage is None
+    assert journal.records(3) == ([], None)
+
+
+# Damage
+
+
+def ten_records(journal: Journal, durable: int | None = None) -> None:
+    """Ten records of a block, each durable before the next was made, or only so many of all."""
+    ready(journal)
+    for number in range(1, 11):
+        place = journal.place(BLOCK_BYTES)
+        assert place is not None
+        known = number - 1 if durable is None else min(durable, number - 1)
+        journal.write(place, encode(7, number, [(PAGES, bytes(12), b"x")], journal.nonce, known))
+
+
+def damage(path: Path, number: int, byte: int = 50) -> None:
+    """Change a byte of a record of a block."""
+    with open(path, "r+b") as file:
+        file.seek(number * BLOCK_BYTES + byte)
+        old = file.read(1)
+        file.seek(number * BLOCK_BYTES + byte)
+        file.write(bytes([old[0] ^ 0x10]))
+
+
+@pytest.mark.parametrize("number", [1, 2, 9])
+@pytest.mark.parametrize("byte", [0, 5, 9, 17, 30, 45, 55])
+def test_damage_in_a_record_that_was_durable_is_known_by_later_ones(
+    journal: Journal, tmp_path: Path, number: int, byte: int
+) -> None:
+    ten_records(journal)
+    damage(tmp_path / "journal", number, byte)
+    records, told = journal.records(7)
+    assert len(records) == number - 1
+    assert told is not None and f"record {number} is damaged, and {10 - number} that" in told and "up to 10" in told
+
+
+def test_the_last_record_may_be_torn(journal: Journal, tmp_path: Path) -> None:
+    ten_records(journal)
+    damage(tmp_path / "journal", 10)
+    records, told = journal.records(7)
+    assert (len(records), told) == (9, None)
+
+
+def test_of_records_that_were_written_together_any_may_be_missing(journal: Journal, tmp_path: Path) -> None:
+    ten_records(journal, durable=6)
+    damage(tmp_path / "journal", 7)
+    damage(tmp_path / "journal", 9)
+    assert [record.number for record in journal.records(7).records] == [1, 2, 3, 4, 5, 6]
+    assert journal.records(7).damage is None
+    damage(tmp_path / "journal", 6)
+    assert journal.records(7).damage is not None
+
+
+def test_damage_of_the_first_block_hides_no_record(journal: Journal, tmp_path: Path) -> None:
+    ten_records(journal)
+    damage(tmp_path / "journal", 0, 9)
+    records, told = journal.records(7)
+    assert records == [] and told is not None and "first block is damaged, and 10 records" in told
+
+
+def test_data_that_looks_like_a_record_is_none(journal: Journal) -> None:
+    ten_records(journal, durable=0)
+    for number, text in ((12, "x"), (13, "another nonce")):
+        place = journal.place(BLOCK_BYTES)
+        assert place is not None
+        entry = (PAGES, bytes(12), text.encode())
+        journal.write(place, encode(7, number, [entry], journal.nonce ^ 1, number - 1))
+    assert len(journal.records(7).records) == 10 and journal.records(7).damage is None
+
+
+def test_a_damaged_journal_leaves_the_pool_read_only_and_is_not_emptied(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, disk = committed(home, "a")
+    for number in range(1, 6):
+        put(pool, disk, number, f"{number}")
+        assert journaled(pool)
+    home.abandon()
+    path = home.path / JOURNAL_FILE
+    damage(path, 2)
+    held = path.read_bytes()
+    with caplog.at_level(logging.CRITICAL):
+        for read_only in (False, True):
+            pool = home.open(read_only=read_only)
+            disk = pool.catalog.disk("d")
+            assert get(pool, disk, 0, 2) == ["a", ""]
+            assert "record 2 is damaged" in str(pool.read_only_reason) and "--repair" in str(pool.read_only_reason)
+            with pytest.raises(ReadOnlyError, match="journal"):
+                pool.write(disk, 0, b"x")
+            home.close()
+            assert path.read_bytes() == held
+    (finding,), mended = check_pool(str(home.path))
+    assert "journal" in str(finding) and "record 2" in str(finding) and not mended
+    assert path.read_bytes() == held
+    (finding,), mended = check_pool(str(home.path), repair=True)
+    assert "record 2" in str(finding) and mended
+    assert (home.path / "journal.damaged").read_bytes() == held
+    assert check_pool(str(home.path)) == ([], False)
+    pool = home.open()
+    disk = pool.catalog.disk("d")
+    assert get(pool, disk, 0, 6) == ["a", "1", "", "", "", ""]
+    pool.commit()
+    put(pool, disk, 2, "goes on")
+    assert journaled(pool)
+    pool = home.crash()
+    assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "1", "goes on"]
+
+
+# Journals of older versions
+
+
+def older(commit: int, number: int, entries: list[Entry]) -> bytes:
+    """A record as it was when it told nothing of its place."""
+    body = b"".join(
+        journalcode.ENTRY.pack(TABLES.index(table), len(key), len(value)) + key + value for table, key, value in entries
+    )
+    checked = journalcode.HEADER.pack(b"rwj1", 0, commit, number, len(body))[8:] + body
+    record = b"rwj1" + zlib.crc32(checked).to_bytes(4, "little") + checked
+    return record.ljust(-(-len(record) // B) * B, b"\0")
+
+
+def test_an_older_journal_is_read_wherever_its_records_are(home: Home, tmp_path: Path) -> None:
+    pool, disk = committed(home, "a")
+    put(pool, disk, 1, "b")
+    assert journaled(pool)
+    put(pool, disk, 2, "c")
+    assert journaled(pool)
+    found = pool.commits.journal.records(pool._map.commit).records
+    pool.data.sync()
+    home.abandon()
+    one, two = (older(record.commit, record.number, record.entries) for record in found)
+    (home.path / JOURNAL_FILE).write_bytes(two.ljust(3 * B, b"\0") + one + bytes(5 * B))
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "b", "c"]
+
+
+def test_a_gap_in_an_older_journal_is_damage(journal: Journal, tmp_path: Path) -> None:
+    entry = (PAGES, bytes(12), b"x")
+    (tmp_path / "older").write_bytes(older(2, 1, [entry]) + older(2, 2, [entry]) + older(2, 4, [entry]))
+    one = Journal(str(tmp_path / "older"))
+    records, told = one.records(2)
+    one.close()
+    assert len(records) == 2 and told is not None and "record 3 is damaged" in told
 
 
 def test_a_host_without_space_has_no_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +249,7 @@ def test_a_host_without_space_has_no_journal(journal: Journal, monkeypatch: pyte
     assert journal.place(BLOCK_BYTES) is None
     monkeypatch.undo()
     journal.prepare()
-    assert journal.place(BLOCK_BYTES) == 0, "as soon as there is space"
+    assert journal.place(BLOCK_BYTES) == BLOCK_BYTES, "as soon as there is space"
 
 
 def test_a_journal_that_cannot_be_opened_is_told(home: Home) -> None:
@@ -161,7 +312,7 @@ def test_a_commit_makes_records_void(home: Home) -> None:
     pool = recorded(home)
     pool.punch(pool.catalog.disk("d"), B, B)
     pool.commit()
-    assert pool.commits.journal.records(pool._map.commit) == []
+    assert pool.commits.journal.records(pool._map.commit) == ([], None)
     pool = home.crash()
     assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", ""]
 
@@ -199,7 +350,7 @@ def test_much_is_committed(home: Home) -> None:
     pool.commit()
 
 
-def test_a_ring_that_is_half_full_asks_for_a_commit(home: Home) -> None:
+def test_a_journal_that_is_full_asks_for_a_commit(home: Home) -> None:
     pool, disk = committed(home)
     count = 0
     put(pool, disk, 0, "x")
