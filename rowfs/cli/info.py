@@ -55,8 +55,23 @@ def _mount_fields(info: dict[str, Any]) -> list[tuple[str, str]]:
 def _state(info: dict[str, Any]) -> str:
     state = "read-only" if info["read_only"] else "read-write"
     reason = f": {printable(info['read_only_reason'])}" if info.get("read_only_reason") else ""
-    reclaiming = ", freeing what was deleted" if info.get("reclaiming") else ""
-    return state + reason + reclaiming
+    return state + reason + (f", {owed_shown(info)}" if info.get("reclaiming") else "")
+
+
+def owed_shown(info: dict[str, Any]) -> str:
+    """What is still to be freed of what was deleted, and how long that takes."""
+    if not info.get("owed_bytes"):
+        return "freeing what was deleted"
+    seconds = info.get("owed_s")
+    how_long = "" if seconds is None else f", in {duration_shown(seconds)}"
+    return f"freeing what was deleted, up to {format_size(info['owed_bytes'])}{how_long}"
+
+
+def duration_shown(seconds: float) -> str:
+    """For people: `8 s`, `3 min`, `2 h`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{round(seconds / 3600)} h"
 
 
 def _disk_fields(disk: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.declared import command
+from rowfs.cli.info import owed_shown
 from rowfs.cli.mounts import Mount
 from rowfs.cli.output import (
     NOTHING,
@@ -27,6 +28,7 @@ from rowfs.verbs.looking import LIST
 HEADER = ("NAME", "SIZE", "MAPPED", "WRITTEN", "FREES", "CREATED", "KIND")
 RIGHT_ALIGNED = (1, 2, 3, 4)
 SNAPSHOT_INDENT = "  @"
+OWED_TOLD_BYTES = 64 << 20  # less is gone before it is read
 
 
 @command(LIST)
@@ -36,8 +38,9 @@ def list_(addresses: tuple[Address, ...], no_figures: bool, selector: str | None
         raise UsageError("-l chooses among the snapshots of mounts and disks: name no snapshot with it")
     by_mount = _by_mount(addresses or (only_mount(),))
     found = {mount: _disks(mount, chosen, not no_figures, selector) for mount, chosen in by_mount.items()}
-    for mount in found:
-        for line in ask(mount, "info").get("warnings", []):
+    told = {mount: ask(mount, "info") for mount in found}
+    for info in told.values():
+        for line in info.get("warnings", []):
             say_warning(line)
     if as_json:
         say_json([disk for disks in found.values() for disk in disks])
@@ -46,6 +49,8 @@ def list_(addresses: tuple[Address, ...], no_figures: bool, selector: str | None
         if len(found) > 1:
             say(f"{printable(mount.mountpoint)}:")
         say(*format_list(disks))
+        if told[mount].get("owed_bytes", 0) >= OWED_TOLD_BYTES:
+            say(owed_shown(told[mount]))
 
 
 def _by_mount(addresses: Sequence[Address]) -> dict[Mount, list[Address]]:

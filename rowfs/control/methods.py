@@ -115,9 +115,15 @@ class Methods:
             "disks": sum(1 for _ in self._catalog.live()),
             "snapshots": len(self._catalog.snapshots),
             "reclaiming": self._pool.reclaimer.pending or self._pool.space.freed_blocks > 0,
+            **self._owed(),
             "hot": hot,
             "warnings": self._warnings(figures),
         }
+
+    def _owed(self) -> dict[str, Any]:
+        owed = self._pool.reclaimer.owed_blocks
+        seconds = self._service.committer.rate.seconds(owed)
+        return {"owed_bytes": owed * BLOCK_BYTES, "owed_s": None if seconds is None else round(seconds, 1)}
 
     def _warnings(self, figures: dict[str, Any]) -> list[str]:
         lines = []

@@ -18,6 +18,7 @@ import trio
 from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, RowfsError, StorageError
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
 from rowfs.persist.journal import JournalError
+from rowfs.service import pace
 from rowfs.service.punching import Punching
 from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
@@ -28,8 +29,7 @@ from rowfs.store.pool import Pool
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0  # so that a commit that takes up to 2 s still keeps the promise of 5
-RECLAIM_SLICE_S = 0.001
-PAUSE_S, BUSY_PAUSE_S = 0.0005, 0.008  # between slices; the longer one while there are requests
+MAKING_S, MAKING_BLOCKS = 0.03, 16384  # reclaimed before a commit, when somebody waits for space: 64 MiB at most
 RETRY_S = 1.0  # a commit for which the host has no space, unless somebody asks for it earlier
 
 
@@ -56,6 +56,7 @@ class Committer:
         self.trimming = Trimming(pool, self)
         self.asked = 0  # how often somebody wanted a commit
         self._punching = Punching(pool, requests)
+        self.rate = pace.Rate()  # of reclaiming
         self._hurried = 0  # who waits for space, or for the end
         self._commits = pool.commits
         self._next = _Outcome()
@@ -131,9 +132,12 @@ class Committer:
             await self._recycled()
             if space.free_blocks() >= blocks:
                 return
-            if not (emptied or self._pool.io.zeros.due or reclaimer.step(RECLAIM_SLICE_S) or space.freed_blocks):
+            worked, end = False, trio.current_time() + MAKING_S
+            while space.freed_blocks < MAKING_BLOCKS and trio.current_time() < end and reclaimer.step(pace.SLICE_S):
+                worked = True
+                await trio.lowlevel.checkpoint()
+            if not (emptied or self._pool.io.zeros.due or worked or space.freed_blocks):
                 return
-            await trio.lowlevel.checkpoint()
 
     async def reclaimed(self) -> None:
         """One step towards everything being reclaimed: a commit, and what it freed is recycled."""
@@ -336,28 +340,31 @@ class Committer:
             finished, self._finished = self._finished, trio.Event()
             finished.set()
 
-    def _busy_pause_s(self) -> float:
-        """The more was deleted and is not reclaimed, the shorter: else who deletes all the time outruns it for ever."""
-        return max(PAUSE_S, BUSY_PAUSE_S / max(1, self._pool.reclaimer.removals))
-
     async def _reclaim(self) -> None:
         reclaimer = self._pool.reclaimer
         seen = 0
         while True:
             if self._pool.read_only or self._pool.read_only_reason:
                 await trio.sleep(math.inf)
-            if self._step():
-                count = self._requests()
-                await trio.sleep(PAUSE_S if count == seen or self._hurried else self._busy_pause_s())
-                seen = count
+            pressing = self._pressing()
+            if self._step(pace.slice_s(pressing)):
+                self.rate.note(trio.current_time(), reclaimer.done_blocks)
+                quiet, seen = seen == self._requests(), self._requests()
+                await trio.sleep(pace.PAUSE_S if quiet or self._hurried else pace.pause_s(pressing, reclaimer.removals))
                 continue
             if reclaimer.needs_commit:
                 self.kick(whole=True)
+            elif not reclaimer.pending:
+                self.rate.rest()
             await trio.sleep(0.05 if reclaimer.pending else 0.2)
 
-    def _step(self) -> bool:
+    def _pressing(self) -> float:
+        space = self._pool.space
+        return 1.0 if space.shortage else pace.pressure(self._pool.reclaimer.owed_blocks, space.allocated_blocks)
+
+    def _step(self, budget_s: float) -> bool:
         try:
-            return self._pool.reclaimer.step(RECLAIM_SLICE_S)
+            return self._pool.reclaimer.step(budget_s)
         except Exception as error:
             if not (isinstance(error, CorruptionError) and error.logged):
                 self._pool.versions.damaged(f"reclaiming failed: {error!r}", error)

@@ -49,6 +49,7 @@ class Catalog:
         self.snapshots: dict[int, Snapshot] = {}
         self.snapshot_at: dict[tuple[int, int], Snapshot] = {}  # by branch and epoch
         self.removals: dict[int, Removal] = {}
+        self.owed_blocks = 0  # of all of these
         self.revisits: set[VersionKey] = set()
         self.groups = GroupTable()
         self.marks = Marks()
@@ -257,6 +258,7 @@ class Catalog:
         self._register(snapshot)
         self.begin_epoch(branch)
         branch.written_blocks = 0
+        snapshot.carried_blocks, branch.carried_blocks = branch.carried_blocks, 0
         self.touch(snapshot)
 
     def begin_epoch(self, branch: Branch) -> None:
@@ -302,17 +304,22 @@ class Catalog:
         self.marks.forget(snapshot.id)
         del self.snapshot_at[snapshot.branch, snapshot.epoch]
         branch.unname(snapshot.epoch)
-        self.count_written(branch, snapshot.epoch, snapshot.written_blocks)
+        self.count_written(branch, snapshot.epoch, snapshot.written_blocks, carried=True)
         self._changed.discard(snapshot)
         self._gone[SNAPSHOTS, ID_KEY.pack(snapshot.id)] = None
         if owner.head is None and not owner.chain and owner.name in self.disks and not owner.deleted:
             self.drop_disk(owner, keep_chain=False)
 
-    def count_written(self, branch: Branch, epoch: Epoch, blocks: int) -> None:
-        """Add to what was written up to the first snapshot from `epoch` on, or else since the last."""
+    def count_written(self, branch: Branch, epoch: Epoch, blocks: int, carried: bool = False) -> None:
+        """Add to what was written up to the first snapshot from `epoch` on, or else since the last.
+
+        `carried`: these blocks are of a deleted point.
+        """
         named = branch.named_from(epoch)
         target = self.snapshot_at[branch.id, named] if named is not None else branch
         target.written_blocks += blocks
+        if carried:
+            target.carried_blocks = max(0, target.carried_blocks + blocks)
         self.touch(target)
 
     def drop_branch(self, branch: Branch) -> None:
@@ -324,11 +331,19 @@ class Catalog:
     def add_removal(self, removal: Removal) -> None:
         """A point that is to go."""
         self.removals[removal.id] = removal
+        self.owed_blocks += removal.blocks
         self.touch(removal)
+
+    def looked_at(self, removal: Removal, blocks: int) -> None:
+        """The reclaimer has dealt with so many blocks of a removal, or of what lies below it."""
+        blocks = min(blocks, removal.blocks)
+        removal.blocks -= blocks
+        self.owed_blocks -= blocks
 
     def drop_removal(self, removal: Removal) -> None:
         """The point is gone and what it alone held is freed."""
         del self.removals[removal.id]
+        self.owed_blocks -= removal.blocks
         self._changed.discard(removal)
         self._gone[PENDING, PENDING_KEY.pack(PENDING_REMOVAL, removal.id, 0, 0)] = None
 

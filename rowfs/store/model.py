@@ -106,6 +106,7 @@ class Branch(BranchRecord):
     floor: Epoch = EPOCH_NONE
     pages: dict[PageIndex, Page] = field(default_factory=dict)  # what the head sees, as far as it is in memory
     claim: Claim = field(default_factory=Claim)
+    carried_blocks: int = 0  # of written_blocks, what was written for snapshots that are deleted
     changes: int = 0  # counts changes of the head's map, so that figures know when they are old
 
     @property
@@ -190,6 +191,7 @@ class Snapshot(SnapshotRecord):
 
     point: Point
     owner: Disk
+    carried_blocks: int = 0  # of written_blocks, what was written for snapshots that are deleted
     handles: int = 0
     deleted: bool = False
     labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes these two
@@ -208,6 +210,7 @@ class Removal(RemovalRecord):
     named: bool = True  # the branch still holds the point
     durable: bool = False
     reader: Disk | Snapshot | None = None
+    blocks: int = 0  # that its versions own and the reclaimer has yet to look at; after a crash 0, which nobody knows
 
     @property
     def ready(self) -> bool:

@@ -341,7 +341,7 @@ class Pool:
             for snapshot in list(disk.chain.values()):
                 self.delete_snapshot(snapshot)
         self.catalog.drop_disk(disk, keep_snapshots)
-        self._remove(disk.head, EPOCH_MAX, disk)
+        self._remove(disk.head, EPOCH_MAX, disk, _own_blocks(disk.head))
 
     def rename_disk(self, disk: Disk, name: str, replace: bool = False) -> None:
         """Give a disk another name. With `replace` it takes the place of a disk of that name, as rename(2) does.
@@ -420,8 +420,9 @@ class Pool:
         """
         self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
+        blocks = _own_blocks(snapshot)
         self.catalog.drop_snapshot(snapshot)
-        self._remove(snapshot.point.branch, snapshot.epoch, snapshot)
+        self._remove(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
 
     def check_deletable(self, *snapshots: Snapshot, what: str = "") -> None:
         """Raises what `delete_snapshot` would for any of them, LockedError too; `what` would go together with them."""
@@ -509,12 +510,13 @@ class Pool:
         self.catalog.set_head(disk, head, mapped_blocks)
         disk.modified_ns = now_ns()
         if disk.deleted:  # the old head's removal is on its way; the new one goes as well when the disk is closed
-            self._remove(head, EPOCH_MAX, disk)
+            self._remove(head, EPOCH_MAX, disk, 0)
         else:
-            self._remove(old, EPOCH_MAX, None)
+            self._remove(old, EPOCH_MAX, None, _own_blocks(old))
 
-    def _remove(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None) -> None:
-        self.catalog.add_removal(Removal(id=self.catalog.new_id(), branch=branch.id, epoch=epoch, reader=reader))
+    def _remove(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None, blocks: int) -> None:
+        removal = Removal(id=self.catalog.new_id(), branch=branch.id, epoch=epoch, reader=reader, blocks=blocks)
+        self.catalog.add_removal(removal)
 
     # Keeping
 
@@ -541,6 +543,11 @@ class Pool:
             if not worked and not self.reclaimer.ready:
                 break  # what is left waits for an open handle
         self.puncher.run()
+
+
+def _own_blocks(written: Snapshot | Branch) -> int:
+    """What was written for a snapshot, or since the last, without what was for deleted ones before it."""
+    return max(0, written.written_blocks - written.carried_blocks)
 
 
 def _unlink(path: str) -> None:

@@ -48,7 +48,9 @@ class Reclaimer:
         self._lineage = Lineage(versions)
         self._work: Iterator[None] | None = None
         self._emptied: set[BranchId] = set()  # branches without names that lost a version
+        self._removal: Removal | None = None  # that is being worked on
         self.freed_blocks = 0  # since the pool was opened
+        self.done_blocks = 0  # dealt with since then, be they freed or handed on
 
     @property
     def pending(self) -> bool:
@@ -59,6 +61,11 @@ class Reclaimer:
     def removals(self) -> int:
         """How many removals are on their way."""
         return len(self._catalog.removals)
+
+    @property
+    def owed_blocks(self) -> int:
+        """How many blocks at most will be free once all is done: not looked at, or free with the next commit."""
+        return self._catalog.owed_blocks + self._space.freed_blocks
 
     @property
     def needs_commit(self) -> bool:
@@ -109,6 +116,7 @@ class Reclaimer:
             self._catalog.drop_removal(removal)
             return
         epoch = removal.epoch
+        self._removal = removal
         self._unname(branch, removal)
         after = branch.point_before(epoch)
         for index in self._versions.changed(branch, after, epoch):
@@ -118,6 +126,7 @@ class Reclaimer:
             for index in self._covered_since(branch, epoch):
                 self._look_below(branch, index, FIRST_EPOCH)
                 yield
+        self._removal = None
         self._catalog.drop_removal(removal)
         self._drop_if_empty(branch)
 
@@ -184,7 +193,8 @@ class Reclaimer:
             if self._inherit(heir_branch, page, passes & held) and heir_branch is not branch:
                 self._look_at_heir(heir_branch, page)
         self.freed_blocks += self._space.free(addresses[free])
-        self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)))
+        self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)), carried=True)
+        self._count(int(np.count_nonzero(owned)))
         borrowed = (addresses != HOLE) & ~owned
         if (owned & ~free & ~passes).any():
             let_go = borrowed & (holders == 0)
@@ -194,6 +204,11 @@ class Reclaimer:
         if not (branch.has_head or branch.points):
             self._emptied.add(branch.id)
         return bool(borrowed.any())
+
+    def _count(self, blocks: int) -> None:
+        self.done_blocks += blocks
+        if self._removal is not None:
+            self._catalog.looked_at(self._removal, blocks)
 
     def _look_at_heir(self, branch: Branch, page: Page) -> None:
         # A keeper that inherits may be the last to hold what it now owns; in the dead version's branch it comes next.

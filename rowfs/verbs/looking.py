@@ -24,9 +24,10 @@ PATH is any of them, or the directory of a mounted pool. Without it: the rowfs m
     changes=False,
     result="""\
 `pid pool mountpoint uuid version format capacity_bytes used_bytes free_bytes read_only read_only_reason disks
-snapshots reclaiming hot warnings`; `disks` and `snapshots` are counts, `reclaiming` is true while blocks of what was
-deleted are still being freed, `read_only_reason` is null or a line, `warnings` an array of lines; `hot` counts the
-`reads`, `writes` and `syncs` that the C extension answered without Python since the mount
+snapshots reclaiming owed_bytes owed_s hot warnings`; `disks` and `snapshots` are counts, `reclaiming` is true while
+blocks of what was deleted are still being freed, `owed_bytes` of them at most (what a crash cut short does not count),
+which takes some `owed_s` seconds (null: not known yet), `read_only_reason` is null or a line, `warnings` an array of
+lines; `hot` counts the `reads`, `writes` and `syncs` that the C extension answered without Python since the mount
 """,
     manual="""\
 What is known of a mount, a disk or a snapshot. Without `PATH`: the rowfs mount, if there is exactly one. JSON: the
@@ -116,8 +117,10 @@ find out. JSON: an array of disks.
 | CREATED | local time | its point in time |
 | KIND | `disk`, its devices with their mounts | `crash`, `frozen`; `rollback`, `temporary`; `locked`; its devices |
 
-A deleted disk that left snapshots behind is shown as `deleted`. When the pool is 85 % full or more, or became
-read-only, a line on stderr says so (`rowfs: warning: …`), with `--json` too; `info` has the same lines in `warnings`.
+A deleted disk that left snapshots behind is shown as `deleted`. Below the table stands how much of what was deleted is
+still to be freed, and how long that will take, where it is 64 MiB or more. When the pool is 85 % full or more, or
+became read-only, a line on stderr says so (`rowfs: warning: …`), with `--json` too; `info` has the same lines in
+`warnings`.
 
     $ rowfs list
     NAME       SIZE  MAPPED  WRITTEN  FREES  CREATED              KIND

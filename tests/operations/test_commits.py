@@ -15,7 +15,7 @@ import trio
 from rowfs.base.errors import CorruptionError, ReadOnlyError, RowfsError
 from rowfs.base.units import MIB
 from rowfs.persist.journal import Journal, JournalError
-from rowfs.service import committer
+from rowfs.service import committer, pace
 from tests.operations.conftest import Log
 from tests.operations.helpers import FailingData, Fs, GatedData, Writes, refused, until, without_journal
 from tests.store.helpers import B, fill, ready
@@ -202,15 +202,32 @@ async def test_a_time_is_stored_all_the_same(fs: Fs, way: str, monkeypatch: pyte
     assert (await fs.after_a_crash().stat("vm")).st_mtime_ns == 5
 
 
-async def test_reclaim_steps_back_for_requests_the_less_the_more_waits_for_it(fs: Fs) -> None:
-    await fs.disk("vm", 10, "one")
-    pauses = []
-    for count in (0, 1, 2, 8, 100):
-        fs.pool.catalog.removals = dict.fromkeys(range(count))  # type: ignore[arg-type]
-        pauses.append(fs.service.committer._busy_pause_s())
-    fs.pool.catalog.removals = {}
-    longest, shortest = committer.BUSY_PAUSE_S, committer.PAUSE_S
-    assert pauses == [longest, longest, longest / 2, longest / 8, shortest]
+async def test_reclaim_takes_more_time_the_more_is_owed(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[float] = []
+    monkeypatch.setattr(fs.pool.reclaimer, "step", budgets.append)
+    await until(lambda: budgets, "the reclaimer")
+    assert budgets[-1] == pace.SLICE_S
+    fs.pool.catalog.owed_blocks = fs.pool.space.allocated_blocks
+    await until(lambda: budgets[-1] == pace.LONG_SLICE_S, "a long slice")
+    fs.pool.catalog.owed_blocks = 0
+    await until(lambda: budgets[-1] == pace.SLICE_S, "a short slice")
+    fs.pool.space.shortage = True
+    await until(lambda: budgets[-1] == pace.LONG_SLICE_S, "a long slice, since space is short")
+    fs.pool.space.shortage = False
+
+
+async def test_what_is_owed_is_told_and_gone_in_the_end(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fs.pool.reclaimer, "step", lambda budget_s: False)
+        await fs.disk("vm", 10, "one", "two", "three")
+        await fs.snapshot("vm", "a")
+        await fs.write("vm", 0, "x", "y")
+        await fs.snapshot("vm", "b")
+        await fs.ask("delete", disk="vm", snapshots=["a", "b"])
+        assert (await fs.ask("info"))["owed_bytes"] == 5 * B, "what each of them wrote, once"
+    await fs.reclaimed()
+    info = await fs.ask("info")
+    assert (info["owed_bytes"], info["owed_s"]) == (0, 0)
 
 
 async def test_commits_that_somebody_asks_for_put_off_the_one_on_time(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ INFO = {
     "disks",
     "snapshots",
     "reclaiming",
+    "owed_bytes",
+    "owed_s",
     "hot",
     "warnings",
 }

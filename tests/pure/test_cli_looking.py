@@ -102,6 +102,20 @@ def test_info_of_a_mount(world: World) -> None:
     assert json.loads(world.run("info", world.mount, "--json")[1]) == INFO
 
 
+@pytest.mark.parametrize(
+    ("owed_s", "how_long"),
+    [(None, ""), (0.2, ", in 1 s"), (99.4, ", in 99 s"), (150, ", in 2 min"), (9000, ", in 2 h")],
+)
+def test_what_is_still_to_be_freed_is_told(world: World, owed_s: float | None, how_long: str) -> None:
+    owed = {"owed_bytes": 300 << 20, "owed_s": owed_s, "read_only": False, "read_only_reason": None}
+    world.answer(info=INFO | owed, list=[disk("vm1")])
+    line = f"freeing what was deleted, up to 300M{how_long}"
+    assert f"state       read-write, {line}\n" in world.run("info")[1]
+    assert world.run("list")[1].endswith(f"\n{line}\n")
+    world.answer(info=INFO | owed | {"owed_bytes": 1 << 20}, list=[disk("vm1")])
+    assert "freeing" not in world.run("list")[1]
+
+
 def test_info_of_disks_and_snapshots(world: World) -> None:
     before = snapshot("before", description="why")
     world.answer(list=[disk("vm1", before)])
