@@ -13,6 +13,7 @@ from rowfs.base.errors import RowfsError, UsageError, system_error_line
 from rowfs.base.names import printable
 from rowfs.cli.declared import find_command
 from rowfs.cli.encoding import speak_utf8
+from rowfs.cli.signals import interruptible, is_interrupt, keep_interrupts, uninterrupted
 from rowfs.verbs.table import COMMANDS
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, RowfsError.exit_code, UsageError.exit_code, 130
@@ -28,7 +29,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
-        return find_command(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        with uninterrupted():
+            return find_command(COMMANDS[cmd_name])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,6 +57,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits."""
+    keep_interrupts()
     speak_utf8()
     sys.exit(run(sys.argv[1:]))
 
@@ -60,14 +65,15 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs `rowfs` with `arguments` and says in one line on stderr what went wrong. The exit code."""
     try:
-        result = cli.main(arguments, prog_name="rowfs", standalone_mode=False)
-        if sys.stdout is not None:  # as it is when we were started with it closed
-            sys.stdout.flush()
+        with interruptible():
+            result = cli.main(arguments, prog_name="rowfs", standalone_mode=False)
+            if sys.stdout is not None:  # as it is when we were started with it closed
+                sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
         return FAILED
     except Exception as error:
-        return _report(error)
+        return _interrupted() if is_interrupt(error) else _report(error)
     except KeyboardInterrupt:
         return _interrupted()
     return result if isinstance(result, int) else DONE

@@ -55,3 +55,7 @@ def _leave(arguments: Sequence[str], verbose: bool) -> NoReturn:
             stack.enter_context(contextlib.redirect_stdout(silence))
         code = run(list(arguments))
     sys.exit({0: 0, WRONG_USAGE: MOUNT_USAGE}.get(code, MOUNT_FAILED))
+
+
+if __name__ == "__main__":
+    mount()

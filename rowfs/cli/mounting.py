@@ -97,6 +97,7 @@ def _become_daemon(command: list[str]) -> NoReturn:
     """Runs the daemon in place of this process. In `/`, as no directory of the user's may lend it modules."""
     environment = _daemon_environment()
     os.chdir("/")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the daemon takes it as soon as it can
     os.execve(command[0], [*command, "--foreground"], environment)
 
 

@@ -15,6 +15,7 @@ import signal
 import string
 import sys
 import time
+from types import FrameType
 from urllib.parse import quote
 
 import trio
@@ -50,7 +51,9 @@ GOODBYE_S = 5.0  # for what a daemon still has to do when its mount is gone
 def main() -> int:
     """Run a daemon until its mount is gone. 0: everything is durable."""
     arguments = _arguments()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # for as long as they cannot be obeyed in order
+    for number in ENDING:
+        signal.signal(number, _ends_already)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until they can be obeyed in order
     try:
         _check_names()
         daemon = _start(arguments)
@@ -244,12 +247,9 @@ class Daemon:
         with trio.open_signal_receiver(*ENDING) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             task_status.started()
-            try:
-                async for number in signals:
-                    log.info("ending on %s", signal.Signals(number).name)
-                    await self._end()
-            finally:
-                signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # it ends already
+            async for number in signals:
+                log.info("ending on %s", signal.Signals(number).name)
+                await self._end()
 
     async def _end(self) -> None:
         try:
@@ -275,6 +275,10 @@ class Daemon:
             log_fault("the last commit", fault)
             self._pool.commits.fail(f"unexpectedly: {fault!r}")
         log.info("%s is unmounted", self._pool.path)
+
+
+def _ends_already(number: int, frame: FrameType | None) -> None:
+    """A signal that ends a daemon, when that is at its end: nothing may interrupt the last commit."""
 
 
 def _escaped(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -161,3 +162,15 @@ def test_a_signal_while_a_daemon_starts_leaves_no_dead_mount(place: Place) -> No
         os.kill(pid, signal.SIGTERM)
         assert os.waitpid(pid, 0)[1] in (0, signal.SIGTERM)
         assert not is_mounted(place.mnt)
+
+
+def test_ctrl_c_at_any_moment_of_a_mount_in_the_foreground_leaves_nothing_and_shows_no_traceback(place: Place) -> None:
+    command = [str(Path(sys.executable).parent / "rowfs"), "mount", "-f", str(place.pool), str(place.mnt)]
+    for step in range(8):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(Lost):
+            until(lambda process=process: process.poll() is not None, "nothing", 0.1 * step)  # type: ignore[misc]
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode in (0, 130, -signal.SIGINT), said
+        assert "Traceback" not in said and not is_mounted(place.mnt)
