@@ -40,7 +40,8 @@ SHARES = "shares"  # u32 region -> base.sharecode
 GROUPS = "groups"  # u64 group id -> GroupRecord
 LABELS = "labels"  # u64 id of a disk or snapshot -> LabelsRecord
 LOCKS = "locks"  # u64 snapshot id -> LockRecord
-ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS)  # they came after the first pools: one that is missing is empty
+EVENTS = "events"  # u64 number -> EventRecord
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS)  # they came after the first pools: one that is missing is empty
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
@@ -261,3 +262,21 @@ class LockRecord(Record):
     until_ns: int | None = None  # and until then
     compliance: bool = False  # nobody can release it before
     reason: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class EventRecord(Record):
+    """Something that happened."""
+
+    id: int  # counts from 1, without a gap
+    time_ns: int
+    verb: str  # as of the command line, or `mount`, `unmount`
+    disk: str | None = None
+    snapshot: str | None = None
+    group: str | None = None
+    size_bytes: int | None = None  # of the disk or snapshot
+    uid: int | None = None  # of who asked for it, with the process and its name; null: the daemon did it of itself
+    pid: int | None = None
+    command: str | None = None
+    failed: bool = False
+    text: str = ""  # a line for people: why it failed, or what there is to say beside the names

@@ -55,9 +55,10 @@ Method = Callable[..., Awaitable[Any]]
 class Caller:
     """Who asked, and the way back to them while the request runs."""
 
-    def __init__(self, uid: int, gid: int, request: Any, connection: Connection) -> None:
+    def __init__(self, uid: int, gid: int, pid: int, request: Any, connection: Connection) -> None:
         self.uid = uid
         self.gid = gid
+        self.pid = pid
         self.afterwards = connection.afterwards  # what is done when the connection has ended, in whatever way
         self._request = request
         self._connection = connection
@@ -78,11 +79,11 @@ class Caller:
 class Connection:
     """A client, from its first request to the last answer."""
 
-    def __init__(self, stream: trio.SocketStream, methods: Mapping[str, Method], uid: int, gid: int) -> None:
+    def __init__(self, stream: trio.SocketStream, methods: Mapping[str, Method], uid: int, gid: int, pid: int) -> None:
         self._stream = stream
         self._lines = _Lines(stream)
         self._methods = methods
-        self._uid, self._gid = uid, gid
+        self._credentials = uid, gid, pid
         self._sending = trio.Lock()
         self._sending_since: float | None = None
         self._places = trio.Semaphore(REQUESTS_MAX)
@@ -130,7 +131,7 @@ class Connection:
         if method is None:
             return failure(number, NO_METHOD, f"there is no method {name}")
         try:
-            return result(number, await method(Caller(self._uid, self._gid, number, self), request.params))
+            return result(number, await method(Caller(*self._credentials, number, self), request.params))
         except GoneError:
             raise
         except UsageError as error:

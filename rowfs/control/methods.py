@@ -17,6 +17,7 @@ from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.control.chains import select
 from rowfs.control.connection import BadParams, Caller, Method
+from rowfs.control.events import EventMethods
 from rowfs.control.groups import GroupMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
@@ -74,7 +75,8 @@ class Methods:
 
     def table(self) -> dict[str, Method]:
         """The methods by name."""
-        return {
+        events = EventMethods(self._service)
+        methods: dict[str, Method] = {
             "info": self.info,
             "list": self.list_disks,
             "create": self.create,
@@ -91,7 +93,9 @@ class Methods:
             "umount": self.umount,
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
+            **events.table(),
         }
+        return {name: events.recorded(name, method) for name, method in methods.items()}
 
     def _target(self, disk: str, snapshot: str | None) -> Disk | Snapshot:
         if snapshot is None:

@@ -136,11 +136,11 @@ class Server:
     async def _serve(self, client: trio.socket.SocketType) -> None:
         async with trio.SocketStream(client) as stream:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            _, uid, gid = _CREDENTIALS.unpack(credentials)
+            pid, uid, gid = _CREDENTIALS.unpack(credentials)
             if uid not in (0, os.getuid()):
                 await _say(client, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon")
                 return
-            connection = Connection(stream, self._methods, uid, gid)
+            connection = Connection(stream, self._methods, uid, gid, pid)
             self._connections.add(connection)
             try:
                 await connection.serve()

@@ -44,9 +44,13 @@ def holders_elsewhere(device: str) -> list[str]:
 
 def process_shown(pid: str) -> str:
     """A process as `name (pid)`; it calls itself what it likes. Raises OSError when it has ended."""
+    return f"{printable(process_name(pid))} ({pid})"
+
+
+def process_name(pid: str) -> str:
+    """What a process calls itself. Raises OSError when it has ended."""
     with open(f"/proc/{pid}/comm", "rb") as file:
-        name = os.fsdecode(file.read().removesuffix(b"\n"))
-    return f"{printable(name)} ({pid})"
+        return os.fsdecode(file.read().removesuffix(b"\n"))
 
 
 def _elsewhere(device: str) -> Iterator[tuple[str, MountLine]]:

@@ -21,6 +21,7 @@ from rowfs.base.names import NAME_BYTES_MAX, SNAPSHOTS_DIR
 from rowfs.base.times import clamped
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.mount import attributes, polling
+from rowfs.mount.acting import act
 from rowfs.mount.answers import answering, fuse_error
 from rowfs.mount.inodes import AS_THEY_ARE, Chain, Directory, Inodes, Node, Shown, inode_of
 from rowfs.native import extension
@@ -104,6 +105,7 @@ class Operations(pyfuse3.Operations):
         return self.inodes.attributes(self.inodes.node(inode))
 
     @answering
+    @act
     async def setattr(
         self,
         inode: InodeT,
@@ -160,6 +162,7 @@ class Operations(pyfuse3.Operations):
     # Making and removing
 
     @answering
+    @act
     async def create(
         self, parent_inode: InodeT, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[FileInfo, pyfuse3.EntryAttributes]:
@@ -196,6 +199,7 @@ class Operations(pyfuse3.Operations):
         return entry
 
     @answering
+    @act
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Delete a disk (its snapshots stay) or a snapshot."""
         match self._child(self.inodes.node(parent_inode), name):
@@ -236,6 +240,7 @@ class Operations(pyfuse3.Operations):
         raise FUSEError(EPERM)
 
     @answering
+    @act
     async def rename(
         self,
         parent_inode_old: InodeT,

@@ -152,6 +152,14 @@ class Reader:
                     yield bytes(key), value
 
     @_translated
+    def last_key(self, table: str) -> bytes | None:
+        """The last key of a table; None: it has none."""
+        if table not in self._tables:
+            return None
+        with self._txn.cursor(self._tables[table]) as cursor:
+            return bytes(cursor.key()) if cursor.last() else None
+
+    @_translated
     def entries(self, table: str) -> int:
         """How many keys a table has."""
         return int(self._txn.stat(self._tables[table])["entries"])

@@ -183,17 +183,24 @@ class Daemon:
                 self._gone = not self._left
             else:
                 self.broken = True
+            self._tell("unmount")
             await self._settle()
+            self._service.ending = True
             self._over.set()
             with trio.move_on_after(GOODBYE_S):
                 await self._server.quiet()
             self._service.committer.stop()
             nursery.cancel_scope.cancel()
 
+    def _tell(self, verb: str, text: str = "") -> None:
+        if not self._pool.read_only:
+            self._pool.catalog.events.add(verb, text=text)
+
     async def _say_ready(self, ready_fd: int | None) -> None:
         await contained("tuning the mount", trio.to_thread.run_sync, tune, self._mountpoint)
         extension.warn_if_missing()
         log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
+        self._tell("mount", "" if self._pool.was_clean else "after it was not unmounted in order")
         self.ready = True
         if ready_fd is not None:
             with contextlib.suppress(BrokenPipeError):  # who waited was killed; the mount is there all the same

@@ -6,6 +6,7 @@ Each of these blocks until the daemon itself has answered, so they run in worker
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import ParamSpec
 
 import trio
 
+from rowfs.base.actor import Actor, actor
 from rowfs.base.errors import RowfsError
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.holders import loop_devices
@@ -36,12 +38,13 @@ async def run_apart(function: Callable[P, None], *args: P.args, **kwargs: P.kwar
     """
     ended = trio.Event()
     token = trio.lowlevel.current_trio_token()
+    context = contextvars.copy_context()  # on whose behalf
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
             _leave_session()
-            function(*args, **kwargs)
+            context.run(function, *args, **kwargs)
         except BaseException as error:
             errors.append(error)
         with contextlib.suppress(trio.RunFinishedError):
@@ -70,7 +73,8 @@ class KernelCache:
         """`invalidate` has the kernel forget what it caches of an inode. It may block, and raise OSError."""
         self.mountpoint = mountpoint
         self._invalidate = invalidate
-        self.own_threads: set[int] = set()  # kernel ids of workers whose requests come from here
+        # Kernel ids of workers whose requests come from here, and on whose behalf.
+        self.own_threads: dict[int, Actor | None] = {}
 
     async def flush(self, disk: Disk) -> None:
         """What was written to the disk's file, or through loop devices on it, has reached the daemon on return.
@@ -126,11 +130,11 @@ class KernelCache:
     @contextlib.contextmanager
     def _as_own(self) -> Iterator[None]:
         own = threading.get_native_id()
-        self.own_threads.add(own)
+        self.own_threads[own] = actor()
         try:
             yield
         finally:
-            self.own_threads.discard(own)
+            del self.own_threads[own]
 
 
 @contextlib.contextmanager

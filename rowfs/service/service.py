@@ -42,6 +42,7 @@ class Service:
         """`invalidate` has the kernel forget what it caches of an inode (see KernelCache)."""
         self.pool = pool
         self.mountpoint = mountpoint
+        self.ending = False  # nobody waits for what may happen any more
         self._requests = 0
         self.committer = Committer(pool, self.requests)
         self.cache = KernelCache(mountpoint, invalidate)
@@ -124,6 +125,7 @@ class Service:
         if size_bytes > DISK_BYTES_MAX:
             raise RowfsError("a disk cannot be larger than 16 TiB", EFBIG)
         check_disk_size(size_bytes)
+        old_bytes = disk.size_bytes
         if size_bytes == 0:
             self.pool.resize(disk, 0)
         head = None
@@ -132,6 +134,8 @@ class Service:
             if size_bytes < disk.size_bytes:
                 await self._punch(disk, size_bytes, disk.size_bytes - size_bytes)
         await self._set_size(disk, size_bytes)
+        if size_bytes != old_bytes and not disk.deleted:
+            self.pool.catalog.events.of_disk("resize", disk, f"from {old_bytes} bytes")
 
     async def _set_size(self, disk: Disk, size_bytes: int) -> None:
         await self._fit(lambda: self.pool.set_size(disk, size_bytes), disk, disk.size_bytes, 1)

@@ -27,6 +27,7 @@ from rowfs.base.names import check_name
 from rowfs.base.times import now_ns
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
+from rowfs.store.events import Events
 from rowfs.store.grouptable import GroupTable
 from rowfs.store.marks import Marks
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
@@ -53,6 +54,7 @@ class Catalog:
         self.revisits: set[VersionKey] = set()
         self.groups = GroupTable()
         self.marks = Marks()
+        self.events = Events(blockmap)
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -380,8 +382,8 @@ class Catalog:
 
     @property
     def unsaved_times(self) -> bool:
-        """Whether a commit would change times."""
-        return bool(self._times)
+        """Whether a commit would change times, or tell of events that changed nothing."""
+        return bool(self._times) or self.events.unsaved
 
     def freeze(self, update: MapUpdate) -> None:
         """Put what changed since the last freeze into `update`."""
@@ -393,6 +395,7 @@ class Catalog:
             update.put(META, POOL_KEY, self.pool.pack())
         self.groups.freeze(update)
         self.marks.freeze(update)
+        self.events.freeze(update)
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

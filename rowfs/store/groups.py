@@ -97,7 +97,12 @@ class Groups:
             description=description,
         )
         self._table.add(group)
+        self._tell("snapshot", group, snapshots)
         return group
+
+    def _tell(self, verb: str, group: GroupRecord, snapshots: Sequence[Snapshot]) -> None:
+        disks = ", ".join(snapshot.owner.name for snapshot in snapshots)
+        self._pool.catalog.events.add(verb, group=group.name, text=f"of {disks}")
 
     # Going back
 
@@ -129,6 +134,7 @@ class Groups:
             for snapshot in members
             if (before := self._pool.rollback(snapshot.owner, snapshot, discard)) is not None
         ]
+        self._tell("rollback", group, members)
         if not kept:
             return None
         older = self._table.named(BEFORE_ROLLBACK)
@@ -169,6 +175,7 @@ class Groups:
         """Delete all snapshots that are left of a group, and with the last one the group: all or none."""
         members = self.members(group)
         self._pool.check_deletable(*members, what=f"the group {group.name}")
+        self._tell("delete", group, members)
         for snapshot in members:
             self._pool.delete_snapshot(snapshot)
         return members

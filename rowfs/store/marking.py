@@ -22,6 +22,7 @@ class Marking:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._marks = pool.catalog.marks
+        self._events = pool.catalog.events
 
     def label(self, thing: Disk | Snapshot, changes: Mapping[str, str | None]) -> None:
         """Set labels, and with None take them away. Raises UsageError when there would be too many."""
@@ -29,6 +30,11 @@ class Marking:
         if isinstance(thing, Disk) and thing.head is None:
             raise UsageError(f"the disk {thing.name} is deleted: only its snapshots can have labels")
         self._marks.set_labels(thing, selectors.changed(thing.labels, changes))
+        said = " ".join(f"{key}-" if value is None else f"{key}={value}" for key, value in changes.items())
+        if isinstance(thing, Disk):
+            self._events.of_disk("label", thing, said)
+        else:
+            self._events.of_snapshot("label", thing, said)
 
     def lock(
         self, snapshots: Sequence[Snapshot], until_ns: int | None, compliance: bool = False, reason: str = ""
@@ -46,7 +52,7 @@ class Marking:
             found[snapshot] = self._tried(
                 snapshot, lambda lock: locks.locked(lock, now, until_ns, compliance=compliance, reason=reason)
             )
-        self._set(found)
+        self._set("lock", found)
 
     def release(self, snapshots: Sequence[Snapshot]) -> None:
         """No longer keep snapshots; all of them or none. A date of compliance stays where a hold goes.
@@ -60,7 +66,7 @@ class Marking:
             dated = lock.compliance and lock.dated(now)
             return locks.unheld(lock) if lock.hold and dated else locks.released(lock, now)
 
-        self._set({snapshot: self._tried(snapshot, released) for snapshot in snapshots})
+        self._set("release", {snapshot: self._tried(snapshot, released) for snapshot in snapshots})
 
     @staticmethod
     def _tried(snapshot: Snapshot, change: Callable[[Lock], Lock]) -> Lock:
@@ -69,6 +75,7 @@ class Marking:
         except LockedError as error:
             raise LockedError(f"{address(snapshot)}: {error}") from None
 
-    def _set(self, found: Mapping[Snapshot, Lock]) -> None:
+    def _set(self, verb: str, found: Mapping[Snapshot, Lock]) -> None:
         for snapshot, lock in found.items():
             self._marks.set_lock(snapshot, lock)
+            self._events.of_snapshot(verb, snapshot, f"kept by {lock.described(now_ns())}")

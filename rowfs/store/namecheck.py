@@ -9,6 +9,7 @@ from rowfs.base.errors import CorruptionError
 from rowfs.base.format import (
     BRANCHES,
     DISKS,
+    EVENTS,
     GROUPS,
     ID_KEY,
     LABELS,
@@ -22,6 +23,7 @@ from rowfs.base.format import (
     SNAPSHOTS,
     BranchRecord,
     DiskRecord,
+    EventRecord,
     GroupRecord,
     LabelsRecord,
     LockRecord,
@@ -85,6 +87,7 @@ class NameCheck:
             self._found("two snapshots of a disk have one name, or are of one point")
         self._check_groups([*self._records(GROUPS, GroupRecord)])
         self._check_marks()
+        self._check_events()
 
     def _check_groups(self, groups: list[GroupRecord]) -> None:
         # A member without a record is in order: an older rowfs, which knows no groups, has deleted it.
@@ -103,6 +106,18 @@ class NameCheck:
         for lock in self._records(LOCKS, LockRecord):
             wrong = []
             self._mend(LOCKS, lock.id, wrong, lock_record(lock.id, lock_of(lock, wrong)))
+
+    def _check_events(self) -> None:
+        # Nothing refers to them: one that cannot be read is dropped by the repair.
+        for key, value in self._reader.items(EVENTS):
+            try:
+                event = self._unpacked(EVENTS, key, value, EventRecord)
+                right = key == ID_KEY.pack(event.id)
+            except CorruptionError:
+                right = False
+            if not right:
+                self._found(f"record {key.hex()} of {EVENTS} is not the event of that number")
+                self._findings.mend(EVENTS, key, None)
 
     def _mend(self, table: str, number: int, wrong: list[str], right: Record) -> None:
         key = ID_KEY.pack(number)

@@ -327,7 +327,9 @@ class Pool:
         self.check_writable()
         self.catalog.check_free(name)
         check_disk_size(size_bytes)
-        return self.catalog.new_disk(name, self.catalog.new_branch(), size_bytes, 0, owner)
+        disk = self.catalog.new_disk(name, self.catalog.new_branch(), size_bytes, 0, owner)
+        self.catalog.events.of_disk("create", disk)
+        return disk
 
     def delete_disk(self, disk: Disk, keep_snapshots: bool = True) -> None:
         """Forget a disk. Open handles on it go on until they are closed. Its snapshots stay, or go with it.
@@ -340,6 +342,7 @@ class Pool:
             self.check_deletable(*disk.chain.values(), what=f"the disk {disk.name}")
             for snapshot in list(disk.chain.values()):
                 self.delete_snapshot(snapshot)
+        self.catalog.events.of_disk("delete", disk)
         self.catalog.drop_disk(disk, keep_snapshots)
         self._remove(disk.head, EPOCH_MAX, disk, _own_blocks(disk.head))
 
@@ -360,6 +363,7 @@ class Pool:
                 raise ExistsError(f"both {disk.name} and {name} have snapshots: delete those of one of them first")
             if other.head is not None:
                 self.delete_disk(other)
+        self.catalog.events.of_disk("rename", disk, f"to {name}")
         self.catalog.rename_disk(disk, name)
 
     # Snapshots
@@ -400,6 +404,7 @@ class Pool:
             owner=disk,
         )
         self.catalog.add_snapshot(snapshot)
+        self.catalog.events.of_snapshot("snapshot", snapshot)
         return snapshot
 
     def check_snapshot(self, disk: Disk, name: str | None, description: str = "") -> None:
@@ -421,6 +426,7 @@ class Pool:
         self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
         blocks = _own_blocks(snapshot)
+        self.catalog.events.of_snapshot("delete", snapshot)
         self.catalog.drop_snapshot(snapshot)
         self._remove(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
 
@@ -437,6 +443,7 @@ class Pool:
         check_name(name, "snapshot name")
         if name in snapshot.owner.chain and name != snapshot.name:
             raise ExistsError(f"the disk {snapshot.owner.name} has a snapshot {name} already")
+        self.catalog.events.of_snapshot("rename", snapshot, f"to {name}")
         self.catalog.rename_snapshot(snapshot, name)
 
     def clone(self, snapshot: Snapshot, names: Sequence[str], owner: Owner | None = None) -> list[Disk]:
@@ -447,7 +454,7 @@ class Pool:
         if len(set(names)) < len(names):
             raise UsageError("a name is given twice")
         point = snapshot.point
-        return [
+        made = [
             self.catalog.new_disk(
                 name,
                 self.catalog.new_branch(point.branch, point.epoch),
@@ -457,6 +464,9 @@ class Pool:
             )
             for name in names
         ]
+        for disk in made:
+            self.catalog.events.of_disk("clone", disk, f"of {address(snapshot)}")
+        return made
 
     def become(self, disk: Disk, source: Disk | Snapshot) -> None:
         """Make an empty disk what a snapshot, or another disk just now, holds."""
@@ -469,6 +479,7 @@ class Pool:
         mapped = source.mapped_blocks if isinstance(source, Disk) else source.referenced_blocks
         disk.size_bytes = source.size_bytes
         self._replace_head(disk, head, mapped)
+        self.catalog.events.of_disk("clone", disk, f"of {address(source)}")
 
     def rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> Snapshot | None:
         """Make a disk what its snapshot holds. Newer ones stay. What it was is kept as `before-rollback`, or discarded.
@@ -485,6 +496,7 @@ class Pool:
             kept = self.snapshot(disk, BEFORE_ROLLBACK, kind="rollback")
         disk.size_bytes = snapshot.size_bytes
         self._replace_head(disk, head, snapshot.referenced_blocks)
+        self.catalog.events.of_snapshot("rollback", snapshot)
         return kept
 
     def check_rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rowfs.verbs.declare import Declared, Verb, each_verb
 from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
+from rowfs.verbs.events import EVENTS
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
@@ -31,6 +32,7 @@ DECLARED: tuple[Declared, ...] = (
     LABEL,
     LOCK,
     RELEASE,
+    EVENTS,
     DIFF,
     EXTENTS,
     HOLD,

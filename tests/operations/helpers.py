@@ -107,7 +107,7 @@ class FakeKernel:
 
     def __init__(self, fs: Fs) -> None:
         self._fs = fs
-        self.own_threads: set[int] = set()
+        self.own_threads: dict[int, Any] = {}
         self.asked: list[tuple[str, str]] = []
         self.meanwhile: Callable[[], Awaitable[None]] | None = None  # what others do while the kernel flushes
 
@@ -149,7 +149,7 @@ class FakeCaller:
     """Who asks over the socket."""
 
     def __init__(self) -> None:
-        self.uid, self.gid = 0, 0
+        self.uid, self.gid, self.pid = 0, 0, 4711
         self.items: list[Any] = []
         self.told: list[tuple[int, int | None, str, str]] = []
         self.meanwhile: Callable[[], Awaitable[None]] | None = None  # what others do at the first part

@@ -164,7 +164,7 @@ async def test_closing_what_could_not_write_commits_nothing(fs: Fs) -> None:
 
 async def test_a_flush_for_a_snapshot_of_ours_commits_nothing_itself(fs: Fs) -> None:
     await fs.disk("vm", 1, "one")
-    fs.kernel.own_threads.add(4711)
+    fs.kernel.own_threads[4711] = None
     fs.ctx.pid = 4711
     handle = await fs.open("vm")
     writes = Writes(fs)

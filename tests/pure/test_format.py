@@ -23,6 +23,7 @@ from rowfs.base.format import (
     TABLES,
     BranchRecord,
     DiskRecord,
+    EventRecord,
     GroupRecord,
     LabelsRecord,
     LockRecord,
@@ -65,6 +66,11 @@ EXAMPLES: list[tuple[Record, str]] = [
         GroupRecord(id=9, name="g", created_ns=5, members={"db": 3}),
         '{"id":9,"name":"g","created_ns":5,"members":{"db":3},"kind":"user","description":""}',
     ),
+    (
+        EventRecord(id=1, time_ns=5, verb="create", disk="d", uid=0, pid=7, command="rowfs"),
+        '{"id":1,"time_ns":5,"verb":"create","disk":"d","snapshot":null,"group":null,"size_bytes":null,"uid":0,"pid":7,'
+        '"command":"rowfs","failed":false,"text":""}',
+    ),
     (LabelsRecord(id=3, labels={"env": "prod"}), '{"id":3,"labels":{"env":"prod"}}'),
     (
         LockRecord(id=3, hold=True, until_ns=9, reason="audit"),
@@ -75,7 +81,7 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks") == TABLES
+    assert (*first, "groups", "labels", "locks", "events") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 

@@ -1,0 +1,84 @@
+"""`events`: what happened in a pool, and who did it."""
+
+from __future__ import annotations
+
+import pwd
+from datetime import UTC, datetime
+from typing import Any
+
+from rowfs.base.names import printable
+from rowfs.base.times import now_ns
+from rowfs.base.units import format_size
+from rowfs.cli.addresses import Address
+from rowfs.cli.client import DaemonGoneError
+from rowfs.cli.declared import command
+from rowfs.cli.output import count, local_time, say, say_json, say_warning
+from rowfs.cli.params import only_mount
+from rowfs.cli.session import ask
+from rowfs.rules.times import parse_instant, to_datetime
+from rowfs.verbs.events import EVENTS
+
+WAIT_S = 10.0  # of one question, while --follow waits
+
+
+@command(EVENTS)
+def events(address: Address | None, since: str | None, after: int | None, follow: bool, as_json: bool) -> None:
+    """Carries out `rowfs events`."""
+    mount = (address or only_mount()).mount
+    params: dict[str, Any] = {"since": None if since is None else _instant(since), "after": after}
+    found: list[dict[str, Any]] = []
+
+    def take(items: list[dict[str, Any]]) -> None:
+        if as_json and not follow:
+            found.extend(items)
+        else:
+            for item in items:
+                say_json(item) if as_json else say(event_shown(item))
+
+    answer = ask(mount, "events", on_parts=take, **params)
+    _say_lost(answer["lost"])
+    if as_json and not follow:
+        say_json(found)
+    while follow and not answer["ending"]:
+        params["after"] = answer["last"]
+        try:
+            answer = ask(mount, "events", on_parts=take, wait_s=WAIT_S, **params)
+        except DaemonGoneError:  # unmounted between two questions
+            return
+        _say_lost(answer["lost"])
+
+
+def _say_lost(number: int) -> None:
+    if number:
+        say_warning(f"{count(number, 'event')} before these {'is' if number == 1 else 'are'} no longer kept")
+
+
+def _instant(text: str) -> str:
+    """The point in time that `text` is here, as the daemon takes it."""
+    here = datetime.now().astimezone().tzinfo
+    assert here is not None
+    return to_datetime(parse_instant(text, now_ns(), here, ahead=False), UTC).isoformat()
+
+
+def event_shown(event: dict[str, Any]) -> str:
+    """An event on one line."""
+    what = event["disk"] or event["group"] or ""
+    if event["snapshot"]:
+        what += f"@{event['snapshot']}"
+    if event["group"]:
+        what = f"group {event['group']}"
+    size = f" ({format_size(event['size_bytes'])})" if event["size_bytes"] is not None else ""
+    verb = f"{event['verb']} failed" if event["failed"] else event["verb"]
+    text = f": {event['text']}" if event["text"] and event["failed"] else f" {event['text']}" if event["text"] else ""
+    said = f"{verb} {what}".rstrip() + size + text
+    return printable(f"{event['number']:>5}  {local_time(event['time'])}  {_who(event)}  {said}")
+
+
+def _who(event: dict[str, Any]) -> str:
+    if event["uid"] is None:
+        return "rowfs itself"
+    try:
+        user = pwd.getpwuid(event["uid"]).pw_name
+    except KeyError:
+        user = str(event["uid"])
+    return f"{user} ({event['command'] or '?'} {event['pid']})"
