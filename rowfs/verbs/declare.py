@@ -110,12 +110,26 @@ def selector(params: tuple[Param, ...] = ()) -> Input:
 JSON = Input("as_json", Kind.FLAG, flags=("--json",), help="Print one JSON document instead of text.")
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What a verb may refuse, and with which errno on the socket; none: the command line alone says it."""
+
+    when: str
+    errno: str = ""
+
+
+# What any verb may answer: wrong parameters or names, a host that fails; and one that changes anything.
+ERRNOS = frozenset({"EINVAL", "ENAMETOOLONG", "EIO"})
+ERRNOS_OF_CHANGES = frozenset({"EROFS", "ENOSPC"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verb:
     """One verb. `about` is one sentence, `text` what --help says beyond it, `manual` what the documents say instead.
 
     `place`: where the command line carries it out, as module:function of rowfs.cli; empty: it has no command.
-    `method`: its name on the socket; empty: it is not there. `result`: what that answers, with errors and progress.
+    `method`: its name on the socket; empty: it is not there. `result`: what that answers. `errors`: those beyond what
+    any verb may give. `progress`: what is counted while it works; empty: it does not say how far it is.
     """
 
     name: str
@@ -127,12 +141,20 @@ class Verb:
     place: str = ""
     method: str = ""
     result: str = ""
+    errors: tuple[Failure, ...] = ()
+    progress: str = ""
     changes: bool  # whether anything is another way afterwards
 
     @property
     def params(self) -> tuple[Param, ...]:
         """Its parameters on the socket, in order."""
         return tuple(param for item in self.inputs for param in item.params)
+
+    @property
+    def errnos(self) -> frozenset[str]:
+        """What the socket may answer instead of a result."""
+        own = frozenset(failure.errno for failure in self.errors if failure.errno)
+        return own | ERRNOS | (ERRNOS_OF_CHANGES if self.changes else frozenset())
 
     @property
     def on_command(self) -> tuple[Input, ...]:

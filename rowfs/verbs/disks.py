@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Param, Verb, flag, selector, wire
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Param, Verb, flag, selector, wire
 
 CREATE = Verb(
     name="create",
@@ -20,12 +20,14 @@ CREATE = Verb(
         JSON,
     ),
     method="create",
+    errors=(
+        Failure("the name is taken", "EEXIST"),
+        Failure("the name is not allowed; the size is none, or over 16 TiB", "EINVAL"),
+    ),
     changes=True,
     result="disk",
     manual="""\
 Creates an empty disk. It takes no space until it is written. The same as `truncate -s SIZE MNT/disk`. JSON: the disk.
-
-Errors: the name is taken or not allowed; the size is none, or over 16 TiB.
 
     $ rowfs create /mnt/rowfs/vm1 20G
     /mnt/rowfs/vm1: created, 20G
@@ -51,6 +53,15 @@ snapshots keep their own size and what they hold. Loop devices that the disk is 
         JSON,
     ),
     method="resize",
+    errors=(
+        Failure("no such disk", "ENOENT"),
+        Failure("the new size would be negative or over 16 TiB", "EINVAL"),
+        Failure(
+            "the disk is attached to a loop device and would become smaller: shrink the file system first, detach it, "
+            "or use `--force`",
+            "EBUSY",
+        ),
+    ),
     changes=True,
     result="disk. A disk attached to a loop device is not made smaller without `force`: EBUSY",
     manual="""\
@@ -60,9 +71,6 @@ snapshots keep their own size and contents. JSON: the disk.
 Loop devices on the disk get the new size, too; what is on them (partitions, a file system) is for its own tools to
 grow. Only root may tell a device: without, a line on stderr says how (`losetup -c /dev/loopN`), as it has to be done
 after `truncate` as well.
-
-Errors: no such disk; the new size would be negative or over 16 TiB; the disk is attached to a loop device and would
-become smaller: shrink the file system first, detach it, or use `--force`.
 
     $ rowfs resize /mnt/rowfs/vm1 +10G
     /mnt/rowfs/vm1: resized to 30G
@@ -85,13 +93,16 @@ RENAME = Verb(
         JSON,
     ),
     method="rename",
+    errors=(
+        Failure("no such disk or snapshot", "ENOENT"),
+        Failure("`NEW` is taken", "EEXIST"),
+        Failure("`NEW` is on another mount, or would put a snapshot into another disk's chain", "EINVAL"),
+    ),
     changes=True,
     result="`{}`. With `snapshot`: that snapshot of `disk` is renamed to `to` within its chain",
     manual="""\
 Renames a disk, or a snapshot within its chain. `NEW` is an address on the same mount, or a bare name (for a snapshot:
 `b` or `@b`).
-
-Errors: `NEW` is taken; it is on another mount; it would put a snapshot into another disk's chain.
 
     $ rowfs rename /mnt/rowfs/vm1@before @before-upgrade
     /mnt/rowfs/vm1@before: is now /mnt/rowfs/vm1@before-upgrade
@@ -116,10 +127,15 @@ once, and zeros that are written do after five minutes: this is for who will not
         JSON,
     ),
     method="trim",
+    errors=(
+        Failure("no such disk", "ENOENT"),
+        Failure("the pool is read-only", "EROFS"),
+    ),
+    progress="bytes",
     changes=True,
     result="""\
 `{"trimmed_bytes": n, "freed_bytes": n}`: so much of the disk was zeros and is holes now, and so much of that nothing
-else holds. With `dry_run` nothing is changed, and `freed_bytes` is 0. Progress
+else holds. With `dry_run` nothing is changed, and `freed_bytes` is 0
 """,
     manual="""\
 Reads a disk and makes holes of all its blocks that are zeros. The disk may be in use. What snapshots or clones hold
@@ -128,8 +144,6 @@ or would be; `freed_bytes`, what of it came back.
 
 A guest's discard is faster: it knows what is free, and reads nothing ([LINUX.md](LINUX.md#giving-space-back) has all
 ways).
-
-Errors: no such disk; the pool is read-only.
 
     $ rowfs trim /mnt/rowfs/vm1
     /mnt/rowfs/vm1: 3.0M of zeros are holes now, 1.0M came back
@@ -190,6 +204,12 @@ A locked snapshot is not deleted, and neither is what would go together with it 
         JSON,
     ),
     method="delete",
+    errors=(
+        Failure("no such disk or snapshot", "ENOENT"),
+        Failure("the disk is attached to a loop device, unless `--force`", "EBUSY"),
+        Failure("a snapshot is [locked](#lock): it stays, and what would go together with it", "EPERM"),
+    ),
+    progress="bytes",
     changes=True,
     result="""\
 `{"disk": bool, "snapshots": [name…], "freed_bytes": n}`. With `snapshots`: those are deleted and the disk is not
@@ -197,7 +217,7 @@ touched; a range is by place in the chain, both ends included, and either may be
 whose name looks like a range is meant before the range is. Without: the disk is deleted and its snapshots stay,
 unless `all_snapshots`. `all_snapshots` with `keep_disk`: the whole chain. `freed_bytes`: what comes back, together,
 once reclaimed. `dry_run` changes nothing. A disk attached to a loop device is EBUSY without `force`. A locked
-snapshot is EPERM, and nothing is deleted, with `dry_run` too. `wait` answers when everything is reclaimed; progress
+snapshot is EPERM, and nothing is deleted, with `dry_run` too. `wait` answers when everything is reclaimed
 """,
     manual="""\
 Deletes disks and snapshots. No other snapshot, clone or disk is changed by it. Names are gone at once; what only they
@@ -220,9 +240,6 @@ A disk that is attached to a loop device is not deleted unless `--force`: who wo
 sees any more, and its blocks come back only when it is detached. A disk that is open otherwise lives on, as a file
 does, until it is closed; what it held comes back then. `rm`, and `mv` of another disk over it, ask nobody, as with
 any file: an attached disk, too, is gone from the mount then, and lives on in its loop device until that is detached.
-
-Errors: no such disk or snapshot; what the daemon refuses to delete, and why: a [locked](#lock) snapshot, and what
-would go together with it.
 
     $ rowfs delete --dry-run /mnt/rowfs/vm1@a..c
     /mnt/rowfs/vm1@a, /mnt/rowfs/vm1@b, /mnt/rowfs/vm1@c: would be deleted, 1.2G would come back

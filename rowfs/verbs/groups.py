@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Family, Input, Kind, Param, Verb, flag, wire
+from rowfs.verbs.declare import JSON, Failure, Family, Input, Kind, Param, Verb, flag, wire
 
 # What names a group.
 OF_GROUP = (
@@ -39,6 +39,7 @@ GROUP_INFO = Verb(
         JSON,
     ),
     method="group_info",
+    errors=(Failure("no such group", "ENOENT"),),
     changes=False,
     result="""\
 group. Here and below, ENOENT when there is none of that name, or it has another `id`: it was made anew
@@ -60,6 +61,11 @@ snapshot of the group was deleted since, or a disk, nothing is rolled back, and 
         JSON,
     ),
     method="group_rollback",
+    errors=(
+        Failure("no such group, or it is not whole any more: the message names what was deleted", "ENOENT"),
+        Failure("a disk is open or attached, unless `--force`", "EBUSY"),
+        Failure("a snapshot of the group `before-rollback`, which would be replaced, is [locked](#lock)", "EPERM"),
+    ),
     changes=True,
     result="""\
 `{"disks": [name…], "kept": "before-rollback" or null}`; `kept` is a group. ENOENT names what of the group or its
@@ -85,6 +91,10 @@ GROUP_CLONE = Verb(
         JSON,
     ),
     method="group_clone",
+    errors=(
+        Failure("no such group, or it is not whole any more", "ENOENT"),
+        Failure("a disk of such a name is there", "EEXIST"),
+    ),
     changes=True,
     result="array of disk. All or none; `name` has `{}` where the name of each disk goes",
 )
@@ -100,6 +110,11 @@ GROUP_DELETE = Verb(
         JSON,
     ),
     method="group_delete",
+    errors=(
+        Failure("no such group", "ENOENT"),
+        Failure("a snapshot of it is [locked](#lock): none goes", "EPERM"),
+    ),
+    progress="bytes",
     changes=True,
     result='`{"snapshots": [{"disk": name, "snapshot": name}…], "freed_bytes": n}`',
 )
@@ -168,6 +183,11 @@ GROUP_SNAPSHOT = Verb(
         ),
     ),
     method="group_snapshot",
+    errors=(
+        Failure("no such disk", "ENOENT"),
+        Failure("the name of the group, or of a snapshot, is taken", "EEXIST"),
+        Failure("not everything could be frozen in time", "ETIMEDOUT"),
+    ),
     changes=True,
     result="""\
 group. One point in time, one commit, 64 disks at most; whatever keeps one snapshot from being taken keeps all.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Param, Verb, flag, selector, wire
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Param, Verb, flag, selector, wire
 
 INFO = Verb(
     name="info",
@@ -21,6 +21,7 @@ PATH is any of them, or the directory of a mounted pool. Without it: the rowfs m
         JSON,
     ),
     method="info",
+    errors=(Failure("no such disk or snapshot"),),
     changes=False,
     result="""\
 `pid pool mountpoint uuid version format capacity_bytes used_bytes free_bytes read_only read_only_reason disks
@@ -96,12 +97,14 @@ A pool that is nearly full, or read-only, is said on stderr.
         JSON,
     ),
     method="list",
+    errors=(Failure("no such disk", "ENOENT"),),
+    progress="snapshots",
     changes=False,
     result="""\
 array of disk, sorted by name, `snapshots` oldest first. With `selector`, by labels: disks that it chooses, and others
 with those of their snapshots that it chooses. A name that neither a disk nor a deleted disk's chain has is ENOENT.
 With `figures: false` the snapshots' `freed_if_deleted_bytes` is null and the answer is immediate; with `trimmed` the
-disks' `trimmed_held_bytes` is counted. Progress
+disks' `trimmed_held_bytes` is counted
 """,
     manual="""\
 Disks by name, and below each its snapshots, oldest first. `PATH` is a mount, a disk or a snapshot; without it, the
@@ -163,6 +166,10 @@ order, and come from the block map: no data is read.
         JSON,
     ),
     method="diff",
+    errors=(
+        Failure("no such disk or snapshot", "ENOENT"),
+        Failure("the two are of different disks", "EINVAL"),
+    ),
     changes=False,
     result="""\
 `{"changed_bytes": n}` after parts of `[offset_bytes, length_bytes, "data" or "zero"]`, in order, for what differs in
@@ -182,8 +189,6 @@ map, not the data. `data`: written; `zero`: reads as zeros now.
 
 JSON: `ranges`, an array of `[offset_bytes, length_bytes, kind]`, and `changed_bytes`.
 
-Errors: no such snapshot; the two are of different disks.
-
     $ rowfs diff /mnt/rowfs/vm1@before
             OFFSET          LENGTH  KIND
            1048576            8192  data
@@ -197,6 +202,7 @@ EXTENTS = Verb(
     about="Where a disk or a snapshot holds data.",
     inputs=(wire(Param("disk", Kind.NAME), Param("snapshot", Kind.NAME, required=False)),),
     method="extents",
+    errors=(Failure("no such disk or snapshot", "ENOENT"),),
     changes=False,
     result='`{"size_bytes": n, "mapped_bytes": n}` after parts of `[offset_bytes, length_bytes]` that hold data',
 )

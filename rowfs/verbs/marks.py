@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Param, Verb, flag, selector, wire
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Param, Verb, flag, selector, wire
 
 LABEL = Verb(
     name="label",
@@ -30,6 +30,7 @@ rowfs list -l, snapshot -l, delete -l and lock -l choose by labels: -l env=prod,
         JSON,
     ),
     method="label",
+    errors=(Failure("no such disk or snapshot", "ENOENT"),),
     changes=True,
     result='`{"labels": {…}}`, those it has then',
     manual="""\
@@ -95,6 +96,11 @@ that have such labels.
         JSON,
     ),
     method="lock",
+    errors=(
+        Failure("no such snapshot", "ENOENT"),
+        Failure("a date that is over, or too far ahead", "EINVAL"),
+        Failure("a compliance lock that would become shorter or is not over", "EPERM"),
+    ),
     changes=True,
     result="""\
 array of `{"snapshot": name, "lock": …}`. Without `until`, a time or a span as `90d`, it is a hold. All or none; EPERM
@@ -114,9 +120,6 @@ can do beneath it**: remove or overwrite the pool's files, put the host's clock 
 unmounted pool with other tools, or use a rowfs from before there were locks. Who must not be able to needs a copy
 elsewhere.
 
-Errors: no such snapshot; a date that is over, or too far ahead; a compliance lock that would become shorter or is not
-over.
-
     $ rowfs lock /mnt/rowfs/vm1@before --reason 'until the audit is done'
     /mnt/rowfs/vm1@before: held until it is released (until the audit is done)
     $ rowfs delete /mnt/rowfs/vm1@before
@@ -129,6 +132,10 @@ RELEASE = Verb(
     about="Release snapshots that were locked.",
     inputs=(wire(Param("disk", Kind.NAME), Param("snapshots", Kind.NAMES)),),
     method="release",
+    errors=(
+        Failure("no such snapshot", "ENOENT"),
+        Failure("a compliance lock that is not over", "EPERM"),
+    ),
     changes=True,
     result="the same. All or none; EPERM where a compliance lock is not over; a hold beside one is released",
 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from textwrap import fill
 
-from rowfs.verbs.declare import Declared, Input, Verb, each_verb
+from rowfs.verbs.declare import ERRNOS, ERRNOS_OF_CHANGES, Declared, Failure, Input, Verb, each_verb
 
+WIDTH = 118
+ANY = ERRNOS | ERRNOS_OF_CHANGES
 BEGIN, END = "<!-- from rowfs/verbs: make docs -->\n", "<!-- end -->\n"
 _CODE = re.compile(r"`([^`]*)`|\*\*([^*]*)\*\*|\[([^\]]*)\]\([^)]*\)")
 
@@ -21,19 +24,39 @@ def cli_sections(commands: Iterable[Declared]) -> str:
 
 def _section(item: Declared) -> str:
     usage = "\n".join(f"    {line}" for line in item.usage.splitlines())
-    return f"## {item.name}\n\n{usage}\n\n{item.manual.strip()}\n"
+    told, session = _told(item)
+    parts = [f"## {item.name}", usage, told, _errors_line(item), session]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _told(item: Declared) -> tuple[str, str]:
+    """What the manual tells, and the session that it ends with."""
+    told, _, session = item.manual.strip("\n").partition("\n\n    $ ")
+    return told, f"    $ {session}" if session else ""
+
+
+def _failures(item: Declared) -> list[Failure]:
+    """What a verb, or the verbs of a family, may refuse, each once."""
+    return list(dict.fromkeys(failure for verb in each_verb((item,)) for failure in verb.errors))
+
+
+def _errors_line(item: Declared) -> str:
+    failures = "; ".join(failure.when for failure in _failures(item))
+    return fill(f"Errors: {failures}.", WIDTH, break_long_words=False, break_on_hyphens=False) if failures else ""
 
 
 def control_rows(methods: Iterable[Verb]) -> str:
     """The table of methods in docs/CONTROL.md."""
-    head = "| method | params (optional in brackets) | result |\n|---|---|---|\n"
+    head = "| method | params (optional in brackets) | result | errors |\n|---|---|---|---|\n"
     return head + "".join(_row(verb) for verb in methods)
 
 
 def _row(verb: Verb) -> str:
     params = " ".join(map(str, verb.params))
     shown = f" `{params}` " if params else " "
-    return f"| `{verb.method}` |{shown}| {' '.join(verb.result.split())} |\n"
+    result = " ".join(verb.result.split()) + (f". Progress in {verb.progress}" if verb.progress else "")
+    errors = " ".join(sorted({failure.errno for failure in verb.errors if failure.errno} - ANY))
+    return f"| `{verb.method}` |{shown}| {result} |{f' {errors} ' if errors else ' '}|\n"
 
 
 def replaced(document: str, text: str) -> str:
@@ -69,6 +92,8 @@ def _page(item: Declared, version: str) -> str:
     options = _options(item)
     if options:
         lines += [".SH OPTIONS", *options]
+    if failures := _failures(item):
+        lines += [".SH ERRORS", *(line for item in failures for line in (".IP \\(bu 2", _marked(item.when)))]
     if item.examples:
         lines += [".SH EXAMPLES", ".nf", *map(_roff, item.examples), ".fi"]
     return "\n".join([*lines, *_exit_status(), ".SH SEE ALSO", ".BR rowfs (1)"]) + "\n"

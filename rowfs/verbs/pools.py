@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Verb, flag
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Verb, flag
 
 INIT = Verb(
     name="init",
@@ -23,12 +23,14 @@ INIT = Verb(
         ),
         JSON,
     ),
+    errors=(
+        Failure("`POOL` is a pool already, is no directory, is not empty, cannot be written"),
+        Failure("a capacity below 1 MiB"),
+    ),
     changes=True,
     manual="""\
 Makes a pool in the directory `POOL`, which is created, or must be empty. `--capacity` is the most that its data may
 take; without it, all of the host file system. JSON: `pool capacity_bytes`.
-
-Errors: `POOL` is a pool already, is no directory, is not empty, cannot be written; a capacity below 1 MiB.
 
     $ rowfs init /srv/pool --capacity 200G
     /srv/pool: a pool now; mount it with rowfs mount /srv/pool DIR
@@ -63,15 +65,18 @@ Returns when the mount is ready for use; its daemon runs on in the background an
         Input("cache", Kind.SIZE, flags=("--cache",), help="Memory for the block map (-o cache=BYTES)."),
         JSON,
     ),
+    errors=(
+        Failure(
+            "what the daemon says on starting (`POOL` is no pool, of a newer format, mounted; `MNT` is no directory)"
+        ),
+        Failure("what libfuse and `fusermount3` say (`allow_other` needs `user_allow_other` in `/etc/fuse.conf`)"),
+        Failure("`MNT` shows a pool already"),
+    ),
     changes=True,
     manual="""\
 Starts the pool's daemon and returns when the mount is ready. The daemon runs on in the background and writes to
 `POOL/rowfs.log`; with `-f` it stays in the foreground. `--read-only` is `-o ro`, `--allow-other` is `-o allow_other`,
 `--cache 64M` is `-o cache=67108864`. JSON: the object of `rowfs info`.
-
-Errors: what the daemon says on starting (`POOL` is no pool, is of a newer format, is mounted already; `MNT` is no
-directory), or libfuse and `fusermount3` (`allow_other` needs `user_allow_other` in `/etc/fuse.conf`); `MNT` shows a
-pool already.
 
     $ rowfs mount /srv/pool /mnt/rowfs
     /srv/pool: mounted on /mnt/rowfs
@@ -93,6 +98,16 @@ mount whose daemon has died is taken away too.
         JSON,
     ),
     method="umount",
+    errors=(
+        Failure(
+            "the mount is in use, or mounted a second time (`mount --bind`): the message names by whom, or where",
+            "EBUSY",
+        ),
+        Failure(
+            "not everything could be made durable: the host failed or is full; what was acknowledged before is there",
+            "EIO",
+        ),
+    ),
     changes=True,
     result="""\
 `{}` once unmounted and durable; then the daemon ends. BUSY names who uses the mount, or where else it is mounted
@@ -101,11 +116,9 @@ mount whose daemon has died is taken away too.
 Unmounts and returns when everything is durable and the daemon's process is gone. A mount whose daemon has died is
 taken away with `fusermount3 -u` (`--force`: also while somebody still has files open there, `-z`).
 
-Errors: the mount is in use, or mounted a second time (`mount --bind`); the message names by whom, or where. `--force`
-unmounts nevertheless, the other places too. When another mount namespace (a container) keeps the mount, it is gone
-here, and the daemon ends with that namespace; the message names a process in it. It also unmounts when what the
-kernel has cached cannot be stored any more: `unmounted, but not everything could be made durable` says that the host
-failed or is full; what was acknowledged before is there.
+`--force` unmounts whatever is in the way, other places where it is mounted too. When another mount namespace (a
+container) keeps the mount, it is gone here, and the daemon ends with that namespace; the message names a process in
+it. It also unmounts when what the kernel has cached cannot be stored any more.
 
     $ rowfs umount /mnt/rowfs
     /srv/pool: unmounted from /mnt/rowfs

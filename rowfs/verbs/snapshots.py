@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Param, Verb, flag, selector, wire
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Param, Verb, flag, selector, wire
 
 SNAPSHOT = Verb(
     name="snapshot",
@@ -69,6 +69,16 @@ With -l PATH is a mount, and all of its disks are meant that have such labels.
         JSON,
     ),
     method="snapshot",
+    errors=(
+        Failure("no such disk", "ENOENT"),
+        Failure("the name is taken", "EEXIST"),
+        Failure(
+            "a name that is not allowed, a description of more than 65,536 bytes, `--freeze` where nothing is mounted",
+            "EINVAL",
+        ),
+        Failure("with `--freeze` not everything could be frozen in time: no snapshot is taken", "ETIMEDOUT"),
+        Failure("with `--group` whatever keeps one snapshot from being taken: there is none then"),
+    ),
     changes=True,
     result="""\
 snapshot, with `disk` added. With `temporary` it is deleted when the connection ends, and if the daemon is killed
@@ -89,10 +99,6 @@ With `--group NAME` the snapshots, of 64 disks at most, are of one point in time
 [`group`](#group) tells what that is good for. Without `@name` each is called as the group. `--freeze` freezes what is
 mounted from any of the disks, all at once; the snapshots of disks from which nothing is mounted are `crash`. JSON:
 the group.
-
-Errors: no such disk; the name is taken or not allowed; the description has more than 65,536 bytes. With `--freeze`:
-nothing is mounted from the disk (EINVAL); not everything could be frozen in time (ETIMEDOUT): no snapshot is taken.
-With `--group`: whatever keeps one snapshot from being taken, and there is none then; there is a group `NAME` already.
 
     $ rowfs snapshot /mnt/rowfs/vm1@before /mnt/rowfs/vm2
     /mnt/rowfs/vm1@before
@@ -124,14 +130,19 @@ the next rollback replaces. To see an old state elsewhere, clone the snapshot in
         JSON,
     ),
     method="rollback",
+    errors=(
+        Failure("no such snapshot", "ENOENT"),
+        Failure(
+            "the disk is open or attached, unless `--force`: whoever uses it then sees it change under its feet",
+            "EBUSY",
+        ),
+        Failure("the snapshot `before-rollback`, which would be replaced, is [locked](#lock)", "EPERM"),
+    ),
     changes=True,
     result='`{"kept": "before-rollback" or null}`',
     manual="""\
 Takes a disk back to one of its snapshots. All snapshots stay, newer ones too. What the disk held until now is kept as
 its snapshot `before-rollback`, which the next rollback replaces, unless `--discard`. JSON: `kept`, that name or null.
-
-Errors: no such snapshot; the disk is open or attached (the message names the holder). `--force` goes on nevertheless:
-whoever uses the disk sees it change under its feet.
 
     $ rowfs rollback /mnt/rowfs/vm1@before
     /mnt/rowfs/vm1: is as it was at before: the state before is kept as /mnt/rowfs/vm1@before-rollback
@@ -186,6 +197,11 @@ snapshot or its disk is deleted. Either all targets are made, or none.
         JSON,
     ),
     method="clone",
+    errors=(
+        Failure("no such snapshot", "ENOENT"),
+        Failure("a target's name is taken", "EEXIST"),
+        Failure("a target's name is not allowed", "EINVAL"),
+    ),
     changes=True,
     result="array of disk. All or none",
     manual="""\
@@ -193,8 +209,6 @@ Creates disks from a snapshot, all of them or none, and prints their addresses. 
 or a bare name. `--count` and `--name` together make further targets, numbered from 1; in `PATTERN`, `{}` is the
 number and `{:02}` the number with two digits. A clone lives on when the snapshot or its disk is deleted. JSON: an
 array of disks.
-
-Errors: a target's name is taken or not allowed.
 
     $ rowfs clone /mnt/rowfs/golden@v3 --count 2 --name 'vm-{:02}'
     /mnt/rowfs/vm-01

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rowfs.verbs.declare import JSON, Input, Kind, Verb, flag
+from rowfs.verbs.declare import JSON, Failure, Input, Kind, Verb, flag
 
 EXPORT = Verb(
     name="export",
@@ -23,6 +23,10 @@ afterwards.
         flag("--force", "Replace FILE if it is there."),
         JSON,
     ),
+    errors=(
+        Failure("`FILE` is there already, is no regular file, its directory is missing or full"),
+        Failure("a block of the disk cannot be read"),
+    ),
     changes=False,
     manual="""\
 Writes a snapshot to `FILE` as a raw image. Holes stay holes. It is written under another name beside `FILE`
@@ -34,9 +38,6 @@ deleted afterwards, also when the export fails or is killed, and if the daemon i
 mounted again.
 
 JSON: `file size_bytes mapped_bytes`; not together with `-`.
-
-Errors: `FILE` is there already, is no regular file, its directory is missing or full; a block of the disk cannot be
-read.
 
     $ rowfs export /mnt/rowfs/vm1@before vm1.img
     vm1.img: 20G, of it 1.1G data
@@ -70,12 +71,14 @@ disk would destroy it. The device is gone with rowfs detach, or when the machine
         ),
         JSON,
     ),
+    errors=(
+        Failure("no such disk or snapshot"),
+        Failure("the disk is attached already"),
+    ),
     changes=True,
     manual="""\
 Attaches a disk or a snapshot to a loop device and prints the device. A snapshot is attached read-only. A disk is
 attached once, unless read-only, by whatever path. Needs root.
-
-Errors: no such disk or snapshot; the disk is attached already.
 
     $ rowfs attach /mnt/rowfs/vm1
     /dev/loop0
@@ -98,11 +101,13 @@ other one of the disk.
         Input("what", Kind.ADDRESS_TEXT, metavar="PATH/DISK[@NAME]|DEVICE"),
         JSON,
     ),
+    errors=(
+        Failure("it is not attached"),
+        Failure("a device is mounted (the message says where) or in use"),
+    ),
     changes=True,
     manual="""\
 Detaches a disk or a snapshot from all its loop devices, or the one device. What was written to them is durable then.
-
-Errors: it is not attached; a device is mounted (the message says where) or in use.
 """,
 )
 

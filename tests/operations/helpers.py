@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from errno import errorcode
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ import pyfuse3
 import pytest
 import trio
 
-from rowfs.base.errors import StorageError
+from rowfs.base.errors import RowfsError, StorageError
 from rowfs.base.inodenumbers import ROOT
 from rowfs.control.methods import Methods
 from rowfs.mount.operations import Operations
@@ -25,6 +25,7 @@ from rowfs.persist.journal import Journal
 from rowfs.service.service import Service
 from rowfs.store.commit import Appended
 from rowfs.store.model import Disk
+from rowfs.verbs.table import METHODS
 from tests.store.helpers import B, Home, fill
 
 DEADLINE_S = 20.0  # of one test
@@ -151,6 +152,7 @@ class FakeCaller:
     def __init__(self) -> None:
         self.uid, self.gid, self.pid = 0, 0, 4711
         self.items: list[Any] = []
+        self.afterwards = AsyncExitStack()
         self.told: list[tuple[int, int | None, str, str]] = []
         self.meanwhile: Callable[[], Awaitable[None]] | None = None  # what others do at the first part
 
@@ -389,8 +391,15 @@ class Fs:
             await self.service.committer.reclaimed()
 
     async def ask(self, method: str, **params: Any) -> Any:
-        """Ask as over the socket."""
-        return await self.methods.table()[method](self.caller, params)
+        """Ask as over the socket. What is refused, and how far the work is, comes as it is declared."""
+        verb, told = METHODS[method], len(self.caller.told)
+        try:
+            return await self.methods.table()[method](self.caller, params)
+        except RowfsError as error:
+            assert errorcode[error.errno] in verb.errnos, f"{method} does not declare this: {error}"
+            raise
+        finally:
+            assert {unit for _, _, unit, _ in self.caller.told[told:]} <= {verb.progress}, method
 
     async def unmount(self, force: bool) -> None:
         """What `umount` over the socket does to a mount that is not there."""

@@ -45,7 +45,8 @@ def params_of(verb: Verb) -> dict[str, Any]:
 async def test_a_verb_that_declares_no_change_makes_none(fs: Fs, verb: Verb) -> None:
     await filled(fs)
     before, writes = await fs.ask("list"), Writes(fs)
-    await fs.ask(verb.method, **params_of(verb))
+    async with fs.caller.afterwards:
+        await fs.ask(verb.method, **params_of(verb))
     await fs.service.committer.commit()
     assert (writes.count, writes.records) == (0, 0)
     assert await fs.ask("list") == before

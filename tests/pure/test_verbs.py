@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from errno import errorcode
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -16,7 +17,7 @@ from rowfs.cli.main import cli
 from rowfs.control.connection import BadParams
 from rowfs.control.methods import Methods
 from rowfs.control.params import parameters
-from rowfs.verbs.declare import JSON, Family, Input, Kind, Param, Verb, each_verb, flag, wire
+from rowfs.verbs.declare import JSON, Failure, Family, Input, Kind, Param, Verb, each_verb, flag, wire
 from rowfs.verbs.pages import cli_sections, control_rows, man_pages, replaced
 from rowfs.verbs.table import COMMANDS, DECLARED, METHODS
 
@@ -41,6 +42,8 @@ GROW = Verb(
     ),
     method="grow",
     result="what\nthere is",
+    errors=(Failure("it `is` full", "EBUSY"), Failure("no such pool", "EINVAL"), Failure("no name")),
+    progress="blocks",
     changes=True,
 )
 
@@ -57,6 +60,7 @@ def test_names_are_declared_once() -> None:
 def test_a_declaration_says_all_there_is_to_say(verb: Verb) -> None:
     assert verb.about.endswith(".") and "\n" not in verb.about
     assert bool(verb.method) == bool(verb.result)
+    assert all(failure.errno in errorcode.values() for failure in verb.errors if failure.errno)
     assert verb.place or verb.method
     assert all(item.help for item in verb.on_command if item.flags)
     names = [param.name for param in verb.params]
@@ -160,7 +164,8 @@ def test_the_documents_are_what_the_declarations_say() -> None:
 def test_documents_are_written_from_declarations() -> None:
     usage = "rowfs pool grow MNT [[+|-]SIZE] [-n] [--times N] [--tag NAMES]... [--json]"
     assert f"## pool grow\n\n    {usage}\n\nMakes it" in cli_sections([GROW])
-    row = "| `grow` | `disk [size_bytes] [dry_run: bool] [disks: [name…]] [wait_s]` | what there is |"
+    params = "disk [size_bytes] [dry_run: bool] [disks: [name…]] [wait_s]"
+    row = f"| `grow` | `{params}` | what there is. Progress in blocks | EBUSY |"
     assert row in control_rows([GROW]).splitlines()
     written = replaced("a\n<!-- from rowfs/verbs: make docs -->\nold\n<!-- end -->\nb\n", "new\n")
     assert written == "a\n<!-- from rowfs/verbs: make docs -->\n\nnew\n\n<!-- end -->\nb\n"
@@ -174,6 +179,7 @@ def test_man_pages_are_written_from_declarations() -> None:
     assert "Makes it \\fBlarger\\fR, see CLI.md:" in page
     assert ".nf\n\\&.hidden\n.fi" in page
     assert ".IP \\(bu 2\n\\fBa\\fR: one more" in page
+    assert ".SH ERRORS\n.IP \\(bu 2\nit \\fBis\\fR full\n.IP" in page
     assert ".TP\n\\fB1\\fR\n2" in page
     assert ".TP\n\\fB\\-n, \\-\\-dry\\-run\\fR\nOnly say so." in page
 
