@@ -314,6 +314,8 @@ class Methods:
         """Where a disk or snapshot holds data."""
         disk, snapshot = parameters(params, EXTENTS)
         target = self._target(disk, snapshot)
+        if isinstance(target, Disk):
+            await self._service.cache.flush(target)
         await self._send_parts(caller, self._pool.io.extents(target), target)
         blocks = target.mapped_blocks if isinstance(target, Disk) else target.referenced_blocks
         return {"size_bytes": target.size_bytes, "mapped_bytes": blocks * BLOCK_BYTES}

@@ -151,8 +151,18 @@ def _describe_file(entry: pyfuse3.EntryAttributes, node: Disk | Snapshot) -> Non
     entry.st_uid, entry.st_gid = node.uid, node.gid
     entry.st_size = node.size_bytes
     if isinstance(node, Disk):
-        entry.st_blocks = node.mapped_blocks * (BLOCK_BYTES // 512)
+        entry.st_blocks = _told_blocks(entry, node) * (BLOCK_BYTES // 512)
         entry.st_mtime_ns = node.modified_ns
     else:
         entry.st_blocks = node.referenced_blocks * (BLOCK_BYTES // 512)
         entry.st_mtime_ns = node.created_ns
+
+
+def _told_blocks(entry: pyfuse3.EntryAttributes, disk: Disk) -> int:
+    """How many blocks a disk is told to take. Programs (tar -S) read nothing of a file that takes none.
+
+    So none is told only of a disk that nobody can have written to, and the kernel asks again each time.
+    """
+    if not disk.mapped_blocks and not disk.writers:
+        entry.attr_timeout = 0.0
+    return disk.mapped_blocks or min(disk.writers, 1)

@@ -195,7 +195,7 @@ class Operations(pyfuse3.Operations):
         if not stat.S_ISREG(mode):
             raise FUSEError(EPERM)
         info, entry = await self.create(parent_inode, name, mode, os.O_RDONLY, ctx)
-        self._service.release(self._handles.pop(info.fh).target)
+        self._close(info.fh)
         return entry
 
     @answering
@@ -288,17 +288,22 @@ class Operations(pyfuse3.Operations):
 
     def _open(self, target: Disk | Snapshot, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         number, self._next_handle = self._next_handle, self._next_handle + 1
-        self._handles[number] = Handle(
-            target,
-            writable=flags & os.O_ACCMODE != os.O_RDONLY,
-            sync=bool(flags & _SYNC),
-            own=ctx.pid in self._service.cache.own_threads,
-        )
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        own = ctx.pid in self._service.cache.own_threads
+        self._handles[number] = Handle(target, writable, sync=bool(flags & _SYNC), own=own)
         target.handles += 1
+        if writable and isinstance(target, Disk):
+            target.writers += 1
         # Whoever makes a file may write to it, whatever its mode: a snapshot's first handle. The kernel must not cache
         # what is written there, nor tell of it only when the file is closed.
-        uncached = isinstance(target, Snapshot) and flags & os.O_ACCMODE != os.O_RDONLY
+        uncached = isinstance(target, Snapshot) and writable
         return FileInfo(fh=FileHandleT(number), keep_cache=not uncached, direct_io=uncached)
+
+    def _close(self, fh: FileHandleT) -> None:
+        handle = self._handles.pop(fh)
+        if handle.writable and isinstance(handle.target, Disk):
+            handle.target.writers -= 1
+        self._service.release(handle.target)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Read a range."""
@@ -345,7 +350,7 @@ class Operations(pyfuse3.Operations):
     @answering
     async def release(self, fh: FileHandleT) -> None:
         """The last descriptor of a handle is closed."""
-        self._service.release(self._handles.pop(fh).target)
+        self._close(fh)
 
     # Directories
 

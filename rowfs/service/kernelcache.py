@@ -43,7 +43,7 @@ async def run_apart(function: Callable[P, None], *args: P.args, **kwargs: P.kwar
 
     def run() -> None:
         try:
-            _leave_session()
+            leave_session()
             context.run(function, *args, **kwargs)
         except BaseException as error:
             errors.append(error)
@@ -56,7 +56,7 @@ async def run_apart(function: Callable[P, None], *args: P.args, **kwargs: P.kwar
         raise errors[0]
 
 
-def _leave_session() -> None:
+def leave_session() -> None:
     """Give this thread descriptors of its own, without /dev/fuse. It must not be used for anything else afterwards."""
     if _libc.unshare(CLONE_FILES) != 0:
         return  # not allowed in some containers: then only a kill at the wrong moment hangs
@@ -97,7 +97,7 @@ class KernelCache:
                 except OSError:  # detached meanwhile, or not ours to open
                     continue
                 os.fsync(fd)
-        with self._as_own(), contextlib.suppress(FileNotFoundError), _opened(os.path.join(self.mountpoint, name)) as fd:
+        with self.as_own(), contextlib.suppress(FileNotFoundError), _opened(os.path.join(self.mountpoint, name)) as fd:
             if os.fstat(fd).st_ino == inode:
                 os.fsync(fd)
 
@@ -106,7 +106,7 @@ class KernelCache:
         await run_apart(self._truncate, disk.name, size_bytes)
 
     def _truncate(self, name: str, size_bytes: int) -> None:
-        with self._as_own():
+        with self.as_own():
             os.truncate(os.path.join(self.mountpoint, name), size_bytes)
 
     async def rename(self, disk: Disk, name: str) -> None:
@@ -128,7 +128,8 @@ class KernelCache:
             self._invalidate(inode)
 
     @contextlib.contextmanager
-    def _as_own(self) -> Iterator[None]:
+    def as_own(self) -> Iterator[None]:
+        """Requests for this thread in the block are ours."""
         own = threading.get_native_id()
         self.own_threads[own] = actor()
         try:

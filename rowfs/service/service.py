@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
-from errno import EFBIG, EINVAL, ENXIO, EOPNOTSUPP
+from errno import EFBIG, EINVAL, EOPNOTSUPP
 from functools import partial
 
 import trio
@@ -23,7 +22,9 @@ from rowfs.host.holders import devices, file_systems, users
 from rowfs.native import extension
 from rowfs.service.committer import Committer
 from rowfs.service.kernelcache import KernelCache
+from rowfs.service.seeking import seek
 from rowfs.service.trimming import Progress
+from rowfs.service.writeback import Writeback
 from rowfs.store.diskio import point_of, readable
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
@@ -46,6 +47,7 @@ class Service:
         self._requests = 0
         self.committer = Committer(pool, self.requests)
         self.cache = KernelCache(mountpoint, invalidate)
+        self.writeback = Writeback(mountpoint, self.cache.as_own)
         self.freezes = Freezes()
 
     def requests(self) -> int:
@@ -225,20 +227,8 @@ class Service:
         return done
 
     async def seek(self, target: Disk | Snapshot, offset: int, whence: int) -> int:
-        """As lseek(2) with SEEK_DATA or SEEK_HOLE. Raises RowfsError with ENXIO past the last data, or the end."""
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
-            raise RowfsError("only data and holes can be sought", EINVAL)
-        if not 0 <= offset < target.size_bytes:
-            raise RowfsError("the offset is past the end", ENXIO)
-        first, end = next(
-            ((start, start + length) for start, length in self.pool.io.extents(target, offset)),
-            (target.size_bytes, target.size_bytes),
-        )
-        if whence == os.SEEK_HOLE:
-            return end if first <= offset else offset
-        if first == target.size_bytes:
-            raise RowfsError("there is no data behind the offset", ENXIO)
-        return first
+        """As seeking.seek."""
+        return await seek(self.pool.io, self.writeback, target, offset, whence)
 
     async def share(self, source: Disk | Snapshot, at: int, disk: Disk, to: int, length: int) -> int:
         """As Pool.share: how many bytes. The kernel has written back both files, and drops its cache of the target.

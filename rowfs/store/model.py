@@ -176,6 +176,7 @@ class Disk(DiskRecord):
     head: Branch | None = None
     chain: dict[str, Snapshot] = field(default_factory=dict)  # by name, oldest first
     handles: int = 0  # open file handles; a deleted disk lives on until they are closed
+    writers: int = 0  # of these, those that may write: the kernel may hold what it has not told us of
     deleted: bool = False  # its name is gone
     labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes them
 

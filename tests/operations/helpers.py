@@ -23,6 +23,7 @@ from rowfs.mount.operations import Operations
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
 from rowfs.service.service import Service
+from rowfs.service.writeback import Question
 from rowfs.store.commit import Appended
 from rowfs.store.model import Disk
 from rowfs.verbs.table import METHODS
@@ -131,6 +132,24 @@ class FakeKernel:
         await self._fs.truncate(disk.name, size_bytes)
 
 
+class FakeWriteback:
+    """Takes the place of Writeback: the kernel holds what a test says, and hands it over when it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, int]] = []
+        self.held: list[Callable[[], Awaitable[object]]] = []  # each writes something that the kernel cached
+        self.written = True  # whether it can be waited for
+        self.size_bytes: int | None = None
+
+    async def ask(self, disk: Disk, start: int, length: int) -> Question:
+        """As Writeback.ask."""
+        self.asked.append((disk.name, start, length))
+        await trio.lowlevel.checkpoint()
+        if self.held:
+            await self.held.pop(0)()
+        return Question(start, length, size_bytes=self.size_bytes, written=self.written)
+
+
 @dataclass
 class Listing:
     """The buffer that readdir fills: as many entries as there is room for."""
@@ -216,6 +235,8 @@ class Fs:
         self.service = Service(self.pool, str(home.path.with_name("mnt")), lambda inode: None)
         self.kernel = FakeKernel(self)
         self.service.cache = self.kernel  # type: ignore[assignment]
+        self.writeback = FakeWriteback()
+        self.service.writeback = self.writeback  # type: ignore[assignment]
         self.ops = Operations(self.service, 0, 0, self.pool.catalog.pool.created_ns)
         self.methods = Methods(self.service, self.unmount)
         self.caller: Any = FakeCaller()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS
+from functools import partial
 
 import pytest
 import trio
@@ -101,6 +102,81 @@ async def test_data_and_holes_are_found(fs: Fs) -> None:
             with refused(ENXIO):
                 await fs.extra("lseek", handle, 1000 * B, whence)
         await fs.close(handle)
+
+
+async def test_no_hole_is_told_of_before_what_the_kernel_holds_of_it_is_here(fs: Fs) -> None:
+    await fs.disk("vm", 1000)
+    await fs.write("vm", 500, "mapped")
+    writer, reader = await fs.open("vm"), await fs.open("vm", os.O_RDONLY)
+    fs.writeback.held = [lambda: fs.put(writer, 3, "cached")]
+    assert await fs.extra("lseek", reader, 0, os.SEEK_DATA) == 3 * B
+    assert fs.writeback.asked == [("vm", 0, 500 * B)]
+    fs.writeback.held = [lambda: fs.put(writer, 4, "cached too"), lambda: fs.put(writer, 5, "meanwhile")]
+    assert await fs.extra("lseek", reader, 3 * B, os.SEEK_HOLE) == 5 * B  # what came after the question may be missed
+    fs.writeback.held = []
+    assert await fs.extra("lseek", reader, 3 * B, os.SEEK_HOLE) in (5 * B, 6 * B)
+    fs.writeback.held = [lambda: fs.put(writer, 1000, "appended")]
+    assert await fs.extra("lseek", reader, 1000 * B, os.SEEK_DATA) == 1000 * B  # the kernel knows of a longer file
+    fs.writeback.asked = []
+    assert await fs.extra("lseek", reader, 3 * B, os.SEEK_DATA) == 3 * B  # no hole is told of: nothing is asked
+    assert fs.writeback.asked == []
+    await fs.close(reader)
+    await fs.close(writer)
+
+
+async def test_who_may_not_write_has_nothing_cached(fs: Fs) -> None:
+    await fs.disk("vm", 1000)
+    await fs.snapshot("vm", "s")
+    writer, snapshot = await fs.open("vm"), await fs.open(".snapshots/vm/s", os.O_RDONLY)
+    assert await fs.extra("lseek", snapshot, 0, os.SEEK_HOLE) == 0
+    await fs.close(writer)
+    reader = await fs.open("vm", os.O_RDONLY)
+    assert await fs.extra("lseek", reader, 0, os.SEEK_HOLE) == 0
+    assert fs.writeback.asked == []
+    for handle in (reader, snapshot):
+        await fs.close(handle)
+
+
+async def test_where_it_cannot_be_known_what_the_kernel_holds_all_is_data(fs: Fs) -> None:
+    await fs.disk("vm", 10)
+    writer = await fs.open("vm")
+    fs.writeback.written, fs.writeback.size_bytes = False, 12 * B  # as the kernel has it
+    for offset in (0, 5, 11 * B):
+        assert await fs.extra("lseek", writer, offset, os.SEEK_DATA) == offset
+        assert await fs.extra("lseek", writer, offset, os.SEEK_HOLE) == 12 * B
+    for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+        with refused(ENXIO):
+            await fs.extra("lseek", writer, 12 * B, whence)
+    fs.writeback.size_bytes = None
+    for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+        with refused(EINVAL):  # upon which programs read
+            await fs.extra("lseek", writer, 0, whence)
+    await fs.close(writer)
+
+
+async def test_holes_that_are_filled_as_fast_as_they_are_found_are_data(fs: Fs) -> None:
+    await fs.disk("vm", 60)
+    writer = await fs.open("vm")
+    for block in range(9, 60, 10):
+        await fs.put(writer, block, "mapped")
+    fs.writeback.size_bytes = 60 * B
+    fs.writeback.held = [partial(fs.put, writer, start, *["cached"] * 9) for start in range(0, 60, 10)]
+    assert await fs.extra("lseek", writer, 0, os.SEEK_HOLE) == 60 * B
+    assert len(fs.writeback.asked) == 4
+    fs.writeback.held = []
+    assert await fs.extra("lseek", writer, 0, os.SEEK_HOLE) == 40 * B
+    await fs.close(writer)
+
+
+async def test_a_disk_that_is_open_for_writing_never_takes_no_blocks(fs: Fs) -> None:
+    handle = await fs.create("vm")
+    await fs.truncate("vm", 100 * B)
+    assert (await fs.stat("vm")).st_blocks == B // 512  # tar -S reads nothing of a file without
+    await fs.close(handle)
+    entry = await fs.stat("vm")
+    assert (entry.st_blocks, entry.attr_timeout) == (0, 0)
+    await fs.write("vm", 0, "one")
+    assert (await fs.stat("vm")).attr_timeout > 0
 
 
 async def test_data_up_to_the_end_has_its_hole_there(fs: Fs) -> None:

@@ -1,0 +1,166 @@
+"""What the kernel still holds of a disk that is open for writing, handed to us before a hole is told of.
+
+lseek(2) is asked of us with the kernel's lock on the file held, so our own fsync(2) would wait for our own answer.
+sync_file_range(2) takes no such lock. It runs in a thread for each disk that is sought in, for as long as it is: the
+thread keeps the file open, since opening it costs more than all the rest.
+
+A thread may not be able to tell: the file was removed or covered, or is not ours to open; or Linux is older than 6.16,
+and writes back copies of pages, which nobody can wait for without that lock. Then it tells the size alone, or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import trio
+
+from rowfs.base.inodenumbers import disk_inode
+from rowfs.service.kernelcache import leave_session
+from rowfs.store.model import Disk
+
+IDLE_S = 0.1  # that a thread keeps a file open for the next question: less than who wants it unused waits for
+LIMIT_S = 30.0  # for all of an answer: whoever seeks holds the kernel's lock on the file
+EXACT_SINCE = (6, 16)  # of Linux: FUSE writes back the pages themselves
+WRITE_AND_WAIT = 7  # SYNC_FILE_RANGE_*, linux/fs.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True)
+class Question:
+    """Whether all that was written to a range of a file has reached us."""
+
+    start: int
+    length: int  # 0: up to the end
+    size_bytes: int | None = None  # of the file as the kernel has it; None: not known
+    written: bool = False  # all that was written to the range before the question has reached us
+    answered: trio.Event = field(default_factory=trio.Event)
+
+
+def waits_for_pages(release: str) -> bool:
+    """Whether Linux of this release waits for what it writes back in FUSE."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return numbers is not None and tuple(map(int, numbers.groups())) >= EXACT_SINCE
+
+
+class Writeback:
+    """One mount's."""
+
+    def __init__(self, mountpoint: str, as_own: Callable[[], AbstractContextManager[None]]) -> None:
+        """Requests that the kernel makes for a thread within `as_own` are told to be ours."""
+        self._mountpoint = mountpoint
+        self._as_own = as_own
+        self._exact = waits_for_pages(os.uname().release)
+        self._threads: dict[int, _Thread] = {}
+
+    async def ask(self, disk: Disk, start: int, length: int) -> Question:
+        """Have the kernel hand us what it holds of a range; `length` 0: up to the end. It never fails: see Question."""
+        question = Question(start, length)
+        inode = disk_inode(disk.inode)
+        thread = self._threads.get(inode)
+        if thread is None or not thread.put(question):
+            path = os.path.join(self._mountpoint, disk.name)
+            thread = self._threads[inode] = _Thread(path, inode, self._exact, self._as_own, self._ended)
+            thread.start(question)
+        with trio.move_on_after(LIMIT_S):
+            await question.answered.wait()
+        return question
+
+    def _ended(self, thread: _Thread) -> None:
+        if self._threads.get(thread.inode) is thread:
+            del self._threads[thread.inode]
+
+
+class _Thread:
+    """Answers questions about one file, until there are none for a while."""
+
+    def __init__(
+        self,
+        path: str,
+        inode: int,
+        exact: bool,
+        as_own: Callable[[], AbstractContextManager[None]],
+        ended: Callable[[_Thread], None],
+    ) -> None:
+        self.inode = inode
+        self._path = path
+        self._exact = exact
+        self._as_own = as_own
+        self._tell_ended = ended
+        self._questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of `_over`, against a question that comes as the thread ends
+        self._over = False
+        self._token = trio.lowlevel.current_trio_token()
+
+    def start(self, question: Question) -> None:
+        """Begin with a first question."""
+        self._questions.put(question)
+        threading.Thread(target=self._run, name="writeback", daemon=True).start()
+
+    def put(self, question: Question) -> bool:
+        """One more question. False: the thread has ended."""
+        with self._lock:
+            if not self._over:
+                self._questions.put(question)
+            return not self._over
+
+    def _run(self) -> None:
+        fd = None
+        try:
+            leave_session()
+            with contextlib.suppress(OSError):
+                fd = self._opened()
+            while (question := self._next()) is not None:
+                with contextlib.suppress(OSError):
+                    self._answer(question, fd)
+                self._tell(question.answered.set)
+        finally:
+            with self._lock:
+                self._over = True
+            while not self._questions.empty():  # none, unless something unforeseen ended the thread
+                self._tell(self._questions.get().answered.set)
+            self._tell(lambda: self._tell_ended(self))
+            if fd is not None:
+                os.close(fd)  # waits for whoever seeks now, and so for another thread
+
+    def _opened(self) -> int | None:
+        with self._as_own():
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_ino == self.inode:
+                return fd
+        os.close(fd)
+        return None
+
+    def _next(self) -> Question | None:
+        with contextlib.suppress(queue.Empty):
+            return self._questions.get(timeout=IDLE_S)
+        with self._lock:
+            if self._questions.empty():
+                self._over = True
+        return None if self._over else self._questions.get()
+
+    def _answer(self, question: Question, fd: int | None) -> None:
+        if fd is not None:
+            question.size_bytes = os.fstat(fd).st_size
+            question.written = self._exact and _written(fd, question.start, question.length)
+        else:
+            found = os.stat(self._path, follow_symlinks=False)
+            question.size_bytes = found.st_size if found.st_ino == self.inode else None
+
+    def _tell(self, function: Callable[[], None]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
+
+
+def _written(fd: int, start: int, length: int) -> bool:
+    arguments = (ctypes.c_int64(start), ctypes.c_int64(length), ctypes.c_uint(WRITE_AND_WAIT))
+    return bool(_libc.sync_file_range(fd, *arguments) == 0)
