@@ -86,6 +86,7 @@ class Connection:
         self._credentials = uid, gid, pid
         self._sending = trio.Lock()
         self._sending_since: float | None = None
+        self._gone = False  # nobody reads answers any more
         self._places = trio.Semaphore(REQUESTS_MAX)
         self.under_way = 0
         self.afterwards = contextlib.AsyncExitStack()
@@ -101,6 +102,8 @@ class Connection:
         async with self.afterwards, trio.open_nursery() as nursery:
             while (line := await self._lines.next()) != b"":
                 await self._places.acquire()
+                if self._gone:  # of what it has sent, nothing more is begun
+                    break
                 nursery.start_soon(self._take, line)
 
     async def _take(self, line: bytes | None) -> None:
@@ -154,6 +157,7 @@ class Connection:
             try:
                 await self._stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._gone = True
                 raise GoneError from None
             finally:
                 self._sending_since = None

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import trio
+
 from rowfs.control.methods import Methods
 from rowfs.control.server import Server
 from rowfs.mount.operations import Operations
@@ -64,6 +66,17 @@ def _in_info(step: Callable[[], object]) -> None:
     Methods.info = info  # type: ignore[method-assign, assignment]
 
 
+def _it_ends_when_asked() -> None:
+    _in_info(lambda: os._exit(3))
+
+
+def _it_never_answers() -> None:
+    async def never(*_: object) -> NoReturn:
+        await trio.sleep_forever()
+
+    Methods.diff = never  # type: ignore[method-assign, assignment]
+
+
 def _a_thread_has_one() -> None:
     _in_info(lambda: threading.Thread(target=_boom, name="some").start())
 
@@ -93,6 +106,8 @@ WAYS: dict[str, Callable[[], None]] = {
     "tuning": _tuning_has_one,
     "the-socket": _the_socket_cannot_be_made,
     "a-thread": _a_thread_has_one,
+    "its-end": _it_ends_when_asked,
+    "silence": _it_never_answers,
     "c-code": _c_code_complains,
     "memory": _memory_is_touched_that_is_none,
     "opening": _opening_finds_something,

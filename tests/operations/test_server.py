@@ -224,6 +224,25 @@ async def test_clients_that_hang_up_with_an_answer_unread_break_nothing(fs: Fs) 
             assert (await connection.ask("info"))["result"]["disks"] == 0
 
 
+async def test_of_what_was_sent_by_who_hung_up_nothing_more_is_begun(fs: Fs) -> None:
+    begun = 0
+
+    async def large(caller: Caller, params: dict[str, Any]) -> str:
+        nonlocal begun
+        begun += 1
+        return "x" * 1_000_000
+
+    server = Server(fs.pool.path, {"large": large})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
+            await Connection(stream).send(*[b'{"id": 1, "method": "large"}'] * 1000)
+            await until(lambda: begun, "the first")
+        await until(lambda: not server._connections, "the end of the connection")
+        assert begun <= 2 * REQUESTS_MAX
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_done_after_a_connection_may_fail(fs: Fs, log: Log) -> None:
     async def leave_a_fault(caller: Caller, params: dict[str, Any]) -> None:
         async def explode() -> None:

@@ -165,6 +165,11 @@ class Daemon:
         self._process.wait(DEADLINE_S)
         return died
 
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def ended(self) -> int:
         """Its exit code, once it has ended of itself."""
         return self._process.wait(DEADLINE_S)
@@ -172,11 +177,12 @@ class Daemon:
 
 def alive(pid: int) -> bool:
     """Whether any thread is left; the first may be a zombie and others hold on to files."""
-    try:
-        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return any(stat.rpartition(")")[2].split()[0] not in "ZX" for stat in stats)
+    states = []
+    with contextlib.suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # this thread has just ended, and no other
+                states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return any(state not in "ZX" for state in states)
 
 
 # The host
