@@ -191,12 +191,12 @@ def alive(pid: int) -> bool:
 class Host:
     """A file system of its own on a loop device, which can be shut down as if the power went."""
 
-    def __init__(self, directory: Path, kind: str) -> None:
-        """Make and mount it."""
+    def __init__(self, directory: Path, kind: str, mib: int = HOST_MIB) -> None:
+        """Make and mount it, of so many MiB."""
         make, self._options = KINDS[kind]
         image, self.where = directory / "host.img", directory / "host"
         with open(image, "wb") as file:
-            file.truncate(HOST_MIB * MIB)
+            file.truncate(mib * MIB)
         run(*make, image)
         self.where.mkdir()
         self._device = run("losetup", "--find", "--show", image).strip()
@@ -214,8 +214,17 @@ class Host:
 
     def remount(self) -> None:
         """Mount it again after a shutdown; nobody may use it, but for who looks through /proc just now."""
-        until(lambda: _umounted(self.where), f"{self.where} to be free")
+        until(self._comes_back, f"{self.where} to be free and mounted again")
+
+    def _comes_back(self) -> bool:
+        if not _umounted(self.where):
+            return False
         self.mount()
+        try:
+            os.listdir(self.where)
+        except OSError:  # a new mount namespace somewhere has it for a moment: it is the one that was shut down
+            return False
+        return True
 
     def remove(self) -> None:
         """Unmount it and let go of the device."""

@@ -1,0 +1,1 @@
+"""What tools/proof_databases.py is made of."""
