@@ -4,6 +4,8 @@ PY := .venv/bin/python
 ROWFS := .venv/bin/rowfs
 POOL := pool
 MNT := mnt
+# Tests at the same time; 0: one after the other, in one process.
+WORKERS := 2
 LEVELS := tests/pure tests/store tests/operations tests/mount tests/faults
 
 # A test on the mountpoint itself would hang or fail when its daemon is gone; the kernel's list does neither.
@@ -36,9 +38,9 @@ umount: ## unmount ./mnt; the pool stays
 
 stop: umount ## the same as umount
 
-test: ## run all tests, the cheap levels first (ARGS='-k snapshot' to choose)
+test: ## run all tests, two at a time, the cheap levels first (ARGS='-k snapshot' to choose)
 	@tools/setup --test
-	@$(PY) -m pytest $(LEVELS) $(ARGS)
+	@$(PY) -m pytest $(LEVELS) -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: ## format, lint, types, import floors, pure tests: under a minute
 	@tools/setup

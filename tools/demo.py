@@ -18,6 +18,7 @@ meanwhile. What differs from run to run need not be the same:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -60,6 +61,20 @@ from rowfs.cli.mount_helper import mount
 mount()
 """
 PLACE = re.compile(r"(?<![\w./])/(?=(?:srv|mnt)/)")
+
+
+@contextlib.contextmanager
+def mount_helper() -> Iterator[bool]:
+    """mount(8)'s helper, where alone it looks for it; one of ours at a time. False: there is one already."""
+    with contextlib.ExitStack() as stack:
+        directory = os.open(HELPER.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, directory)
+        fcntl.flock(directory, fcntl.LOCK_EX)  # until it is closed
+        if ours := not os.path.lexists(HELPER):
+            HELPER.touch(mode=0o755)
+            stack.callback(HELPER.unlink)
+            HELPER.write_text(HELPER_SCRIPT)
+        yield ours
 
 
 class Mismatch(Exception):
@@ -111,7 +126,7 @@ class Player:
 
     def __init__(self) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="rowfs-demo-")).resolve()
-        self.helper = False  # whether HELPER is ours
+        self.helper = contextlib.ExitStack()
         self.loops: dict[str, str] = {}  # as the transcript calls them -> as they are called here
 
     def __enter__(self) -> Player:
@@ -120,10 +135,7 @@ class Player:
         rowfs = self.work / "bin" / "rowfs"
         rowfs.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m rowfs "$@"\n')
         rowfs.chmod(0o755)
-        if not os.path.lexists(HELPER):  # mount(8) looks for it there alone
-            HELPER.touch(mode=0o755)
-            HELPER.write_text(HELPER_SCRIPT)
-            self.helper = True
+        self.helper.enter_context(mount_helper())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,8 +149,7 @@ class Player:
             self._tidy(f"rowfs umount --force {mountpoint} || umount --lazy {mountpoint}")
         self.loops.clear()
         self._settle()
-        if self.helper:
-            HELPER.unlink()
+        self.helper.close()
         left = [*self.attached(), *(place for _, _, place in self.mounts())]
         if left:  # what is below a mount is not ours to remove
             print(f"demo: could not clean up {', '.join(left)} in {self.work}", file=sys.stderr)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import HELPER, HELPER_SCRIPT
+from demo import HELPER, mount_helper
 from rowfs.cli.main import COMMANDS
 from tests.mount.helpers import MIB, ROOT, Mounted, is_mounted, noise, read_file, run, until, write_file
 from tests.mount.linux import need
@@ -29,14 +29,10 @@ OWNER, OTHER = "nobody", "daemon"  # users that every Debian has
 @pytest.fixture
 def helper() -> Iterator[None]:
     """mount(8)'s helper, as tools/install would put it there."""
-    if os.path.lexists(HELPER):
-        pytest.skip(f"{HELPER} is there already")
-    HELPER.touch(mode=0o755)
-    HELPER.write_text(HELPER_SCRIPT)
-    try:
+    with mount_helper() as ours:
+        if not ours:
+            pytest.skip(f"{HELPER} is there already")
         yield
-    finally:
-        HELPER.unlink()
 
 
 @pytest.fixture

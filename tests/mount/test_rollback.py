@@ -47,7 +47,7 @@ def test_rollback_of_an_open_disk_names_the_process(changed: Mounted, name: byte
         assert holder.stdout is not None and holder.stdin is not None
         holder.stdout.readline()
         said = changed.refuses("rollback", ":vm@s")
-        assert f"{name.decode(errors='replace')} ({holder.pid})" in said
+        assert f"{name.decode(errors='backslashreplace')} ({holder.pid})" in said
         holder.stdin.close()
         holder.wait()
     assert read_direct(changed.path("vm")) == noise("new", 4 * MIB)
