@@ -1,8 +1,8 @@
-"""Whether the host's clock can be believed when it says that snapshots are old.
+"""Whether the host's clock can be believed when it says that things are old.
 
-A clock that leaps ahead makes all of them old at once. So the last reading is kept, and after a leap nothing is allowed
-that would expire all that was there before, until the clock has stood by it for a day, or somebody confirms it. Days
-that the pool was not mounted look the same, and cost a day's delay.
+A clock that leaps ahead makes all of them old at once. So the last reading is kept, and after a leap ages go on from
+there (`trusted_ns`), until the clock has stood by it for a day, or somebody confirms it. Days that the pool was not
+mounted look the same, and cost a day's delay. What deletes by age, retention and the trash, asks for this time.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ def read(clock: Clock, now_ns: int) -> Clock:
     if clock.leapt_to_ns is not None and clock.leapt_to_ns <= now_ns < clock.leapt_to_ns + HOLD_NS:
         return Clock(seen_ns=now_ns, leapt_from_ns=clock.leapt_from_ns, leapt_to_ns=clock.leapt_to_ns)
     return Clock(seen_ns=now_ns)
+
+
+def trusted_ns(clock: Clock, now_ns: int) -> int:
+    """The time that ages count to: `now_ns`, or how late it is if the clock had not leapt."""
+    if clock.leapt_from_ns is None or clock.leapt_to_ns is None:
+        return now_ns
+    return min(clock.leapt_from_ns + max(now_ns - clock.leapt_to_ns, 0), now_ns)
 
 
 def confirmed(clock: Clock) -> Clock:

@@ -13,9 +13,10 @@ from itertools import islice
 from rowfs.rules.clock import Clock
 from rowfs.rules.retention import Keep, Retention, Taken, Verdict, believed, buckets, plan
 from rowfs.rules.schedules import Schedule, next_start, starts
-from rowfs.rules.times import format_instant, parse_zone, to_datetime, when_shown
+from rowfs.rules.times import HOUR_NS, MINUTE_NS, SECOND_NS, format_instant, parse_zone, to_datetime, when_shown
 
 RUNS_SHOWN = 30
+STEPS_MAX = 1000  # new snapshots, hours, days ... that are looked ahead; an end beyond that is not told
 
 
 class Future:
@@ -33,7 +34,7 @@ class Future:
 
     def nth(self, rule: str, newest_ns: int, number: int) -> int | None:
         """The start that brings the `number`th new snapshot, or hour, day, ... after the one that `newest_ns` is in."""
-        if self._schedule is None:
+        if self._schedule is None or number > STEPS_MAX:
             return None
         bucket = () if rule == "last" else buckets(newest_ns, self._zone)[rule]
         if (rule, bucket) not in self._found:
@@ -58,16 +59,16 @@ class Future:
         """A point in time in the same hour, day, ... after which the next start is worth looking at."""
         local = to_datetime(start_ns, self._zone)
         match rule:
+            case "hourly":
+                return start_ns + HOUR_NS - (local.minute * MINUTE_NS + local.second * SECOND_NS) - 1
             case "daily":
                 day = local.date() + timedelta(days=1)
             case "weekly":
                 day = local.date() + timedelta(days=7 - local.weekday())
             case "monthly":
                 day = (local.date().replace(day=1) + timedelta(days=32)).replace(day=1)
-            case "yearly":
-                day = local.date().replace(year=local.year + 1, month=1, day=1)
             case _:
-                return start_ns
+                day = local.date().replace(year=local.year + 1, month=1, day=1)
         return max(when_shown(datetime.combine(day, time()), self._zone)[0] - 1, start_ns)
 
 
@@ -109,10 +110,10 @@ def _end_of(keep: Keep, future: Future, newest_ns: int, zone: tzinfo) -> int | N
     return future.nth(keep.rule, newest_ns, keep.number - keep.place)
 
 
-def line(verdict: Verdict, zone: tzinfo) -> str:
+def line(verdict: Verdict, zone: tzinfo, paused: bool = False) -> str:
     """What becomes of a snapshot, for people: which rules keep it and until when, or why it goes next."""
     if verdict.goes:
-        return "goes with the next run: no rule keeps it"
+        return f"{'stays as long as its policy is paused' if paused else 'goes with the next run'}: no rule keeps it"
     texts = [
         keep.text + (f" until {format_instant(keep.until_ns, zone)}" if keep.until_ns is not None else "")
         for keep in verdict.keeps

@@ -13,7 +13,8 @@ from datetime import UTC, tzinfo
 
 from rowfs.base.errors import LockedError, UsageError
 from rowfs.base.names import printable
-from rowfs.rules.times import INSTANT_MAX_NS, YEAR_NS, format_instant
+from rowfs.base.times import TIME_NS_MAX
+from rowfs.rules.times import YEAR_NS, format_instant
 
 LOCK_MAX_NS = 100 * YEAR_NS
 REASON_CHARACTERS_MAX = 500
@@ -51,7 +52,7 @@ UNLOCKED = Lock()
 
 def check_lock(lock: Lock) -> Lock:
     """`lock`, if it could have been set. Raises UsageError otherwise: what was read so keeps everything."""
-    if lock.until_ns is not None and not 0 <= lock.until_ns <= INSTANT_MAX_NS:
+    if lock.until_ns is not None and not 0 <= lock.until_ns <= TIME_NS_MAX:
         raise UsageError("the date of a lock is out of reach: it lies between 1970 and 2262")
     if lock.compliance and lock.until_ns is None:
         raise UsageError("a compliance lock needs a date: add --until, as in --until 2027-03-01")

@@ -170,7 +170,7 @@ class Policies:
             zone: tzinfo = parse_zone(policy.schedule.tz)
             coming = None if policy.paused else policy.schedule
             for verdict in explain(policy.id, policy.retention, coming, snapshots, now_ns, zone, clock):
-                lines[verdict.taken.id] = line(verdict, zone)
+                lines[verdict.taken.id] = line(verdict, zone, policy.paused)
         return lines
 
     def _not_ours(self, taken: Taken) -> str:

@@ -4,14 +4,14 @@ A rule keeps, it never deletes: a snapshot goes when no rule keeps it. Rules of 
 calendar: `daily 5` are the last five days that have a snapshot. Of several in one hour, day, week (ISO), month or year
 the newest is the one that is kept, in every rule. Snapshots count for the time that their run was due, on clocks of the
 policy's zone. Not counted are snapshots that failed. Kept whatever the rules say are: the one just taken, the last
-good one, what is locked or needed, and, while the clock is in doubt, everything if all would go.
+good one, what is locked or needed, and, while the clock is in doubt, what is too old only if it is right.
 
 The run, `explain` and `preview` ask the same `plan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import tzinfo
 from functools import lru_cache
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
-from rowfs.rules.clock import Clock
+from rowfs.rules.clock import Clock, trusted_ns
 from rowfs.rules.times import MINUTE_NS, SPAN_MAX_NS, format_span, to_datetime
 
 KEEP_MAX = 100_000
@@ -29,7 +29,7 @@ _WORDS = {
     "just-taken": "just taken",
     "last-good": "the last good one",
     "failed": "failed, and no good one came after it",
-    "clock": "the clock leapt ahead and all would go: confirm the time, or wait a day",
+    "clock": "the clock leapt ahead, and else it is not old enough: confirm the time, or wait a day",
 }
 _NOUNS = {"last": "snapshot", "hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
 
@@ -171,11 +171,9 @@ def plan(
     keeps: dict[int, list[Keep]] = {taken.id: [] for taken in own}
     good = [taken for taken in own if taken.good]
     _keep_numbers(retention, good, at, zone, keeps)
-    _keep_young(retention, good, at, now_ns, keeps)
+    _keep_young(retention, good, at, now_ns, now_ns if clock is None else trusted_ns(clock, now_ns), keeps)
     _keep_besides(retention, own, keeps)
     _keep_latest(own, good, just_taken, keeps)
-    if clock is not None and clock.leapt_from_ns is not None:
-        _keep_in_doubt(good, at, clock.leapt_from_ns, keeps)
     return [Verdict(taken, tuple(keeps[taken.id])) for taken in own]
 
 
@@ -198,14 +196,19 @@ def _keep_numbers(
             seen.add(bucket)
 
 
-def _keep_young(retention: Retention, good: Sequence[Taken], at: Mapping[int, int], now_ns: int, keeps: Keeps) -> None:
+def _keep_young(
+    retention: Retention, good: Sequence[Taken], at: Mapping[int, int], now_ns: int, trusted_ns: int, keeps: Keeps
+) -> None:
     if retention.for_ns is None:
         return
     detail = f"for {format_span(retention.for_ns)}"
     for taken in reversed(good):
-        if now_ns - at[taken.id] >= retention.for_ns:
+        if now_ns - at[taken.id] < retention.for_ns:
+            keeps[taken.id].append(Keep("for", until_ns=at[taken.id] + retention.for_ns, detail=detail))
+        elif trusted_ns - at[taken.id] < retention.for_ns:
+            keeps[taken.id].append(Keep("clock"))
+        else:
             break
-        keeps[taken.id].append(Keep("for", until_ns=at[taken.id] + retention.for_ns, detail=detail))
 
 
 def _keep_besides(retention: Retention, own: Sequence[Taken], keeps: Keeps) -> None:
@@ -229,15 +232,6 @@ def _keep_latest(own: Sequence[Taken], good: Sequence[Taken], just_taken: int | 
             keeps[taken.id].append(Keep("failed"))
 
 
-def _keep_in_doubt(good: Sequence[Taken], at: Mapping[int, int], leapt_from_ns: int, keeps: Keeps) -> None:
-    """Keep all that was there before the clock leapt, if of that nothing but the last good one would stay."""
-    rules = {"last-good", "just-taken"}
-    before = [taken for taken in good if at[taken.id] <= leapt_from_ns]
-    if all({keep.rule for keep in keeps[taken.id]} <= rules for taken in before):
-        for taken in before:
-            keeps[taken.id].append(Keep("clock"))
-
-
 def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """`verdicts` of several disks such that of a group all go or none: what one member keeps, keeps the others."""
     asked = list(verdicts)
@@ -253,13 +247,11 @@ def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return [joined(item) for item in asked]
 
 
-def expendable(
-    policy: int, chain: Iterable[Taken], number: int, free: Callable[[Taken], bool] = lambda taken: True
-) -> list[Taken]:
+def expendable(policy: int, chain: Iterable[Taken], number: int) -> list[Taken]:
     """Up to `number` of the policy's own snapshots to give up for a new one where a limit is reached, oldest first.
 
     Never the last good one, nor what something keeps beside the rules.
     """
     own = sorted((taken for taken in chain if taken.policy == policy), key=lambda taken: taken.id)
     last = max((taken.id for taken in own if taken.good), default=0)
-    return [taken for taken in own if taken.id != last and not taken.kept_by and free(taken)][:number]
+    return [taken for taken in own if taken.id != last and not taken.kept_by][:number]

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rowfs.base.errors import UsageError
+from rowfs.base.times import TIME_NS_MAX
 
 SECOND_NS = 1_000_000_000
 MINUTE_NS, HOUR_NS, DAY_NS, WEEK_NS = (SECOND_NS * s for s in (60, 3600, 86_400, 7 * 86_400))
 YEAR_NS = 366 * DAY_NS  # the longest there is
 SPAN_MAX_NS = 1000 * YEAR_NS
-INSTANT_MAX_NS = (1 << 63) - 1  # what a record holds; in the year 2262
 TEXT_CHARACTERS_MAX = 40
 
 _UNITS = {"w": WEEK_NS, "d": DAY_NS, "h": HOUR_NS, "m": MINUTE_NS, "s": SECOND_NS}
@@ -74,7 +74,7 @@ def parse_instant(text: str, now_ns: int, zone: tzinfo, ahead: bool) -> int:
             raise UsageError(
                 f"{shown!r} is no time: write a date as 2027-03-01, with 12:00 behind it, or a span as 90d"
             ) from None
-    if not 0 <= instant_ns <= INSTANT_MAX_NS:
+    if not 0 <= instant_ns <= TIME_NS_MAX:
         raise UsageError(f"{text!r} is out of reach: times lie between 1970 and 2262")
     return instant_ns
 

@@ -35,7 +35,10 @@ def check_keep(keep_ns: int) -> int:
 
 
 def overdue(entries: Iterable[Entry], keep_ns: int, now_ns: int) -> list[Entry]:
-    """Those that were in the trash for `keep_ns` at `now_ns`, oldest first. Each goes by itself: one may fail to."""
+    """Those that were in the trash for `keep_ns` at `now_ns`, oldest first. Each goes by itself: one may fail to.
+
+    `now_ns` is what rules.clock trusts, so that a clock that leaps ahead does not empty the trash.
+    """
     found, next_ns = [], now_ns
     for entry in sorted(entries, key=lambda entry: entry.id, reverse=True):
         next_ns = entry.deleted_ns if entry.deleted_ns <= now_ns else next_ns

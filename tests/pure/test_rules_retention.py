@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.base.errors import UsageError
-from rowfs.rules.clock import HOLD_NS, Clock, confirmed, read
+from rowfs.rules.clock import HOLD_NS, Clock, confirmed, read, trusted_ns
 from rowfs.rules.forecast import explain, line, preview
 from rowfs.rules.retention import (
     PERIODS,
@@ -121,10 +121,15 @@ def test_r6_after_a_leap_of_the_clock_a_pass_that_would_expire_all_stops_and_say
     assert kept(passed(rule, there, NOON + 3000 * DAY_NS, just_taken=21)) == [21]
 
 
-def test_r6_a_pass_that_leaves_some_goes_on_after_a_leap() -> None:
-    clock = read(read(Clock(), NOON), NOON + 10 * DAY_NS)
-    verdicts = passed(Retention(for_ns=15 * DAY_NS), taken(*DAYS), NOON + 10 * DAY_NS, clock=clock)
-    assert kept(verdicts) == [16, 17, 18, 19, 20]
+def test_r6_a_leap_makes_nothing_older_beside_other_rules_either() -> None:
+    clock = read(read(Clock(), NOON), NOON + 3000 * DAY_NS)
+    verdicts = passed(Retention(last=2, for_ns=15 * DAY_NS), taken(*DAYS), NOON + 3000 * DAY_NS, clock=clock)
+    assert kept(verdicts) == list(range(6, 21))
+    assert rules(verdicts, 6) == ["clock"]
+    hour = read(clock, NOON + 3000 * DAY_NS + HOUR_NS)
+    assert trusted_ns(hour, NOON + 3000 * DAY_NS + HOUR_NS) == NOON + HOUR_NS
+    assert trusted_ns(confirmed(hour), NOON + 3000 * DAY_NS) == NOON + 3000 * DAY_NS
+    assert trusted_ns(hour, NOON) == NOON
 
 
 def test_r6_a_leap_is_believed_when_the_clock_stands_by_it_for_a_day_and_forgotten_when_it_goes_back() -> None:
@@ -259,6 +264,17 @@ def test_a_paused_policy_promises_no_end() -> None:
     verdicts = explain(P, Retention(last=2, for_ns=90 * DAY_NS), None, taken(*DAYS), NOON, BERLIN)
     assert verdicts[-1].until_ns is None
     assert verdicts[0].until_ns == at(DAYS[0]) + 90 * DAY_NS
+
+
+def test_of_a_paused_policy_nothing_goes() -> None:
+    (verdict, *_) = passed(Retention(last=1), taken(*DAYS))
+    assert line(verdict, BERLIN, paused=True) == "stays as long as its policy is paused: no rule keeps it"
+
+
+def test_ends_beyond_what_can_be_looked_ahead_are_not_told() -> None:
+    verdicts = explain(P, Retention(last=100_000), Schedule(every_ns=MINUTE_NS), taken(*DAYS), NOON, BERLIN)
+    assert verdicts[0].until_ns is None
+    assert line(verdicts[0], BERLIN) == "stays: last 100000, snapshot 20"
 
 
 def test_r20_a_preview_is_what_then_happens_and_changes_nothing() -> None:
