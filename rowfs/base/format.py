@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from rowfs.base.errors import CorruptionError, PoolError, UsageError
@@ -41,7 +41,15 @@ GROUPS = "groups"  # u64 group id -> GroupRecord
 LABELS = "labels"  # u64 id of a disk or snapshot -> LabelsRecord
 LOCKS = "locks"  # u64 snapshot id -> LockRecord
 EVENTS = "events"  # u64 number -> EventRecord
-ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS)  # they came after the first pools: one that is missing is empty
+TRASH = "trash"  # u64 disk id -> TrashRecord
+ADDED_TABLES = (
+    SHARES,
+    GROUPS,
+    LABELS,
+    LOCKS,
+    EVENTS,
+    TRASH,
+)  # they came after the first pools: one that is missing is empty
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
@@ -57,6 +65,7 @@ EPOCH_MAX = Epoch(0xFFFFFFFF)
 GROUP_PAGES = 512  # 1 GiB of a disk: one bitmap of CHANGES
 GROUP_BYTES = GROUP_PAGES // 8
 
+TRASHED = "trash"  # the kind of the snapshot that is what a disk in the trash was
 TEMPORARY = "temporary"  # the kind of a snapshot that goes when whoever took it does, or when the pool is next opened
 
 # The label: magic, format version, pool uuid; the rest of the block is zeros.
@@ -150,7 +159,7 @@ def _stored(kind: type[Record], value: bytes | memoryview) -> dict[str, Any]:
 
 def _required(kind: type[Record]) -> list[str]:
     """The fields that have no default."""
-    return [field.name for field in fields(kind) if field.default is MISSING]
+    return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
 
 
 _known_types: dict[type[Record], dict[str, str]] = {}
@@ -159,7 +168,7 @@ _known_types: dict[type[Record], dict[str, str]] = {}
 def _field_types(kind: type[Record]) -> dict[str, str]:
     """The fields of a record class and how their types are written."""
     if kind not in _known_types:
-        _known_types[kind] = {field.name: str(field.type) for field in fields(kind)}
+        _known_types[kind] = {f.name: str(f.type) for f in fields(kind)}
     return _known_types[kind]
 
 
@@ -173,6 +182,7 @@ class PoolRecord(Record):
     capacity_bytes: int | None = None  # of the data file; None: what the host file system has
     next_id: int = 1
     clean: bool = True  # false while the pool is open for writing
+    trash_keep_ns: int | None = None  # how long the trash keeps what is deleted; None: there is no trash
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -280,3 +290,20 @@ class EventRecord(Record):
     command: str | None = None
     failed: bool = False
     text: str = ""  # a line for people: why it failed, or what there is to say beside the names
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TrashRecord(Record):
+    """Something in the trash: a snapshot, or a disk with those of its snapshots that went with it."""
+
+    id: int  # of a disk without a head, whose chain is all that the entry has
+    name: str  # of the disk it was, or was of
+    disk: int  # that one's id
+    snapshot: str | None = None  # its name; None: the entry is a disk
+    head: int | None = None  # the snapshot that is what the disk was
+    deleted_ns: int
+    created_ns: int  # of the disk, as the next four
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    labels: dict[str, str] = field(default_factory=dict)

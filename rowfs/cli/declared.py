@@ -61,8 +61,19 @@ class DeclaredGroup(click.Group):
     """Commands by name that are imported when they are asked for."""
 
     def __init__(self, declared: dict[str, Verb], family: Family) -> None:
-        super().__init__(family.name, help=help_of(family))
+        # Options of the verb that is meant when no word says which are not the group's.
+        settings = {"ignore_unknown_options": True} if family.otherwise else None
+        super().__init__(family.name, help=help_of(family), context_settings=settings)
         self._declared = declared
+        self._otherwise = family.otherwise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names, or that which is meant otherwise."""
+        if self._otherwise and args[0] not in self._declared:
+            return self._otherwise, self.get_command(ctx, self._otherwise), args
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs, in the order of --help."""

@@ -71,7 +71,9 @@ def _say_deleted(request: Request, answer: dict[str, Any], dry_run: bool, wait: 
     what = [disk.shown()] if answer["disk"] else []
     what += _snapshots_shown(disk, answer["snapshots"])
     freed = format_size(answer["freed_bytes"])
-    if dry_run:
+    if answer.get("trash"):
+        say(f"{', '.join(what)}: {'would go' if dry_run else 'deleted,'} into the trash")
+    elif dry_run:
         say(f"{', '.join(what)}: would be deleted, {freed} would come back")
     else:
         say(f"{', '.join(what)}: deleted, {freed} {'came' if wait else 'comes'} back")

@@ -95,7 +95,9 @@ def delete(address: Address, name: str, number: int | None, dry_run: bool, wait:
         return
     what = f"{name}, {count(len(answer['snapshots']), 'snapshot')}"
     freed = format_size(answer["freed_bytes"])
-    if dry_run:
+    if answer.get("trash"):
+        say(f"{what}: {'would go' if dry_run else 'deleted,'} into the trash")
+    elif dry_run:
         say(f"{what}: would be deleted, {freed} would come back")
     else:
         say(f"{what}: deleted, {freed} {'came' if wait else 'comes'} back")

@@ -101,4 +101,5 @@ class GroupMethods:
             if wait:
                 await reclaimed(self._service, caller)
         gone = [{"disk": item.owner.name, "snapshot": item.name} for item in members]
-        return {"snapshots": gone, "freed_bytes": freed}
+        trashed = self._pool.trash.keep_ns is not None
+        return {"snapshots": gone, "freed_bytes": 0 if trashed else freed, "trash": trashed}

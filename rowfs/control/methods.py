@@ -22,6 +22,7 @@ from rowfs.control.groups import GroupMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
+from rowfs.control.trash import TrashMethods
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
@@ -94,6 +95,7 @@ class Methods:
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
             **events.table(),
+            **TrashMethods(self._service).table(),
         }
         return {name: events.recorded(name, method) for name, method in methods.items()}
 
@@ -273,19 +275,24 @@ class Methods:
             await self._service.check_detached(owner, "delete")
         freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
         if not dry_run:
+            if with_disk and self._pool.trash.keep_ns is not None:
+                await self._service.cache.flush(owner)
             self._delete_now(owner, snapshots, with_disk)
             await self._service.committer.commit()
             if wait:
                 await reclaimed(self._service, caller)
-        return {"disk": with_disk, "snapshots": [item.name for item in snapshots], "freed_bytes": freed}
+        names = [item.name for item in snapshots]
+        trashed = self._pool.trash.keep_ns is not None
+        return {"disk": with_disk, "snapshots": names, "freed_bytes": 0 if trashed else freed, "trash": trashed}
 
     def _delete_now(self, owner: Disk, snapshots: list[Snapshot], with_disk: bool) -> None:
+        trash = self._pool.trash
         self._pool.check_deletable(*snapshots, what=f"the disk {owner.name}" if with_disk else "")
-        for snapshot in snapshots:
-            if not snapshot.deleted:  # by someone else while the figures were counted
-                self._pool.delete_snapshot(snapshot)
         if with_disk and not owner.deleted:
-            self._pool.delete_disk(owner)
+            trash.delete_disk(owner, keep_snapshots=not snapshots)
+        for snapshot in snapshots:
+            if not snapshot.deleted:  # with the disk, or by someone else while the figures were counted
+                trash.delete_snapshot(snapshot)
 
     # Long results
 

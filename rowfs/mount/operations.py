@@ -204,9 +204,9 @@ class Operations(pyfuse3.Operations):
         """Delete a disk (its snapshots stay) or a snapshot."""
         match self._child(self.inodes.node(parent_inode), name):
             case Disk() as disk:
-                self._pool.delete_disk(disk)
+                self._pool.trash.delete_disk(disk)
             case Snapshot() as snapshot:
-                self._pool.delete_snapshot(snapshot)
+                self._pool.trash.delete_snapshot(snapshot)
             case _:
                 raise FUSEError(EISDIR)
 

@@ -32,6 +32,7 @@ from rowfs.native import extension
 from rowfs.process.logs import log_to
 from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
 from rowfs.process.options import Options, parse_options
+from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
 from rowfs.service.tasks import alone, contained, log_fault
@@ -179,6 +180,7 @@ class Daemon:
             self._pool.keep_reserve()
             await nursery.start(self._end_on_signals)
             nursery.start_soon(contained, "looking after the new mount", self._say_ready, ready_fd)
+            nursery.start_soon(contained, "emptying the trash", empty_on_time, self._service)
             if await contained("serving the kernel", session.serve):
                 self._gone = not self._left
             else:

@@ -115,7 +115,10 @@ class Committer:
         self._kicked.set()
 
     async def make_space(self, blocks: float) -> None:
-        """Reclaim what was deleted until so many blocks are free, or nothing is left to reclaim."""
+        """Reclaim what was deleted until so many blocks are free, or nothing is left to reclaim.
+
+        What is in the trash then goes for good, one after the other, the oldest first.
+        """
         self._hurried += 1
         try:
             async with self._making_space:
@@ -136,7 +139,8 @@ class Committer:
             while space.freed_blocks < MAKING_BLOCKS and trio.current_time() < end and reclaimer.step(pace.SLICE_S):
                 worked = True
                 await trio.lowlevel.checkpoint()
-            if not (emptied or self._pool.io.zeros.due or worked or space.freed_blocks):
+            more = emptied or self._pool.io.zeros.due or worked or space.freed_blocks
+            if not more and not self._pool.trash.purge_oldest():
                 return
 
     async def reclaimed(self) -> None:

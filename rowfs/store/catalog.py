@@ -32,6 +32,7 @@ from rowfs.store.grouptable import GroupTable
 from rowfs.store.marks import Marks
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
 from rowfs.store.records import told
+from rowfs.store.trashtable import TrashTable
 
 Named = Disk | Snapshot | Branch | Removal
 
@@ -55,6 +56,7 @@ class Catalog:
         self.groups = GroupTable()
         self.marks = Marks()
         self.events = Events(blockmap)
+        self.trash = TrashTable()
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -80,8 +82,14 @@ class Catalog:
             self.rewatch(branch)
         for key, value in blockmap.items(PENDING):
             self._load_pending(key, value)
+        shown_or_not = dict(self.snapshots)
+        for holder in self.trash.load_all(blockmap, self.pool.next_id, by_id):
+            del self.disks[holder.name]
+            for snapshot in holder.chain.values():
+                del self.snapshots[snapshot.id]
+                snapshot.deleted = True
         self.groups.load_all(blockmap, self.pool.next_id, self.snapshots)
-        self.marks.load(blockmap, self.pool.next_id, self.disks.values(), self.snapshots)
+        self.marks.load(blockmap, self.pool.next_id, self.disks.values(), shown_or_not)
 
     def _check_id(self, key: bytes, number: int) -> None:
         """Raises CorruptionError unless this is the key of a record that says that it has this id."""
@@ -185,7 +193,7 @@ class Catalog:
         """Raises UsageError for a name that no disk may have, ExistsError for one that a disk has."""
         check_name(name, "disk name")
         held = self.disks.get(name)
-        if held is not None and held.head is not None:
+        if (held is not None and held.head is not None) or self.trash.has_name(name):
             raise ExistsError(f"there is a disk {name} already")
 
     # Changing. Each of these notes the record for the next commit.
@@ -301,7 +309,7 @@ class Catalog:
         owner, branch = snapshot.owner, snapshot.point.branch
         snapshot.deleted = True
         del owner.chain[snapshot.name]
-        del self.snapshots[snapshot.id]
+        self.snapshots.pop(snapshot.id, None)  # in the trash it is not there
         self.groups.lose(snapshot.id)
         self.marks.forget(snapshot.id)
         del self.snapshot_at[snapshot.branch, snapshot.epoch]
@@ -309,8 +317,54 @@ class Catalog:
         self.count_written(branch, snapshot.epoch, snapshot.written_blocks, carried=True)
         self._changed.discard(snapshot)
         self._gone[SNAPSHOTS, ID_KEY.pack(snapshot.id)] = None
+        self.drop_if_empty(owner)
+
+    def drop_if_empty(self, owner: Disk) -> None:
+        """Forget a deleted disk of which no snapshot is left."""
         if owner.head is None and not owner.chain and owner.name in self.disks and not owner.deleted:
             self.drop_disk(owner, keep_chain=False)
+
+    def new_chain(self, name: str, created_ns: int) -> Disk:
+        """A deleted disk, whose chain is still empty."""
+        number = self.new_id()
+        disk = Disk(
+            id=number,
+            name=name,
+            size_bytes=0,
+            branch=None,
+            created_ns=created_ns,
+            modified_ns=created_ns,
+            inode=number,
+        )
+        self.disks[name] = disk
+        self.touch(disk)
+        return disk
+
+    def hide(self, snapshot: Snapshot, holder: Disk) -> None:
+        """Move a snapshot into the chain of a disk that nothing shows."""
+        del snapshot.owner.chain[snapshot.name]
+        del self.snapshots[snapshot.id]
+        snapshot.deleted = True
+        self.groups.lose(snapshot.id)
+        self._put_into(snapshot, holder, snapshot.name)
+
+    def show(self, snapshot: Snapshot, owner: Disk, name: str) -> None:
+        """Move it back into a chain, at the place that its age gives it."""
+        self._put_into(snapshot, owner, name)
+        owner.chain = dict(sorted(owner.chain.items(), key=lambda item: item[1].id))
+        snapshot.deleted = False
+        self.snapshots[snapshot.id] = snapshot
+        self.groups.regain(snapshot.id)
+
+    def _put_into(self, snapshot: Snapshot, owner: Disk, name: str) -> None:
+        snapshot.owner, snapshot.disk, snapshot.name = owner, owner.id, name
+        owner.chain[name] = snapshot
+        self.touch(snapshot)
+
+    def drop_holder(self, holder: Disk) -> None:
+        """Forget a disk that nothing shows."""
+        self._changed.discard(holder)
+        self._gone[DISKS, ID_KEY.pack(holder.id)] = None
 
     def count_written(self, branch: Branch, epoch: Epoch, blocks: int, carried: bool = False) -> None:
         """Add to what was written up to the first snapshot from `epoch` on, or else since the last.
@@ -378,7 +432,14 @@ class Catalog:
     @property
     def unsaved(self) -> bool:
         """Whether a commit would change records, and not only times."""
-        return bool(self._changed or self._gone or self._pool_changed or self.groups.unsaved or self.marks.unsaved)
+        return bool(
+            self._changed
+            or self._gone
+            or self._pool_changed
+            or self.groups.unsaved
+            or self.marks.unsaved
+            or self.trash.unsaved
+        )
 
     @property
     def unsaved_times(self) -> bool:
@@ -396,6 +457,7 @@ class Catalog:
         self.groups.freeze(update)
         self.marks.freeze(update)
         self.events.freeze(update)
+        self.trash.freeze(update)
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

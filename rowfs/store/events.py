@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rowfs.base.actor import actor
 from rowfs.base.errors import CorruptionError
-from rowfs.base.format import EVENTS, ID_KEY, TEMPORARY, EventRecord
+from rowfs.base.format import EVENTS, ID_KEY, TEMPORARY, TRASHED, EventRecord
 from rowfs.base.times import now_ns
 from rowfs.store.records import told
 
@@ -75,7 +75,7 @@ class Events:
 
     def of_snapshot(self, verb: str, snapshot: Snapshot, text: str = "") -> None:
         """Something happened to a snapshot; what comes and goes with an export is nobody's business."""
-        if snapshot.kind != TEMPORARY:
+        if snapshot.kind not in (TEMPORARY, TRASHED):
             self.add(verb, disk=snapshot.owner.name, snapshot=snapshot.name, size_bytes=snapshot.size_bytes, text=text)
 
     # Keeping

@@ -177,5 +177,5 @@ class Groups:
         self._pool.check_deletable(*members, what=f"the group {group.name}")
         self._tell("delete", group, members)
         for snapshot in members:
-            self._pool.delete_snapshot(snapshot)
+            self._pool.trash.delete_snapshot(snapshot)
         return members

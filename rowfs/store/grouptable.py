@@ -6,7 +6,7 @@ they are deleted, and goes with the last one.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from functools import partial
 
 from rowfs.base.errors import CorruptionError, NotFoundError
@@ -26,18 +26,21 @@ class GroupTable(Records[GroupRecord]):
     def load_all(self, reader: Reader, next_id: int, snapshots: Container[int]) -> None:
         """Read all groups, and drop those that no snapshot is left of. Raises CorruptionError."""
         self.load(reader, next_id)
+        members: set[int] = set()
         for group in list(self):
             if group.name in self._by_name:
                 raise CorruptionError(f"there are two groups {group.name}")
-            if any(number in self._by_member for number in group.members.values()):
+            if not members.isdisjoint(group.members.values()):
                 raise CorruptionError(f"a snapshot of the group {group.name} is in another one, too")
-            self._index(group)
-            if not any(number in snapshots for number in group.members.values()):
+            members.update(group.members.values())
+            left = [number for number in group.members.values() if number in snapshots]
+            self._index(group, left)
+            if not left:
                 self.disband(group)
 
-    def _index(self, group: GroupRecord) -> None:
+    def _index(self, group: GroupRecord, left: Iterable[int]) -> None:
         self._by_name[group.name] = group
-        self._by_member.update(dict.fromkeys(group.members.values(), group))
+        self._by_member.update(dict.fromkeys(left, group))
 
     def named(self, name: str) -> GroupRecord | None:
         """The group of that name, if there is one."""
@@ -59,7 +62,7 @@ class GroupTable(Records[GroupRecord]):
     def add(self, group: GroupRecord) -> None:
         """A new group."""
         assert group.name not in self._by_name, "a group is made twice"
-        self._index(group)
+        self._index(group, group.members.values())
         self.put(group)
 
     def disband(self, group: GroupRecord) -> None:
@@ -68,6 +71,12 @@ class GroupTable(Records[GroupRecord]):
         for number in group.members.values():
             self._by_member.pop(number, None)
         self.drop(group.id)
+
+    def regain(self, snapshot: int) -> None:
+        """A snapshot is back from the trash: in its group, if that is still there."""
+        group = next((group for group in self if snapshot in group.members.values()), None)
+        if group is not None:
+            self._by_member[snapshot] = group
 
     def lose(self, snapshot: int) -> None:
         """A snapshot is deleted: the group of which it was the last one goes."""

@@ -199,6 +199,11 @@ class Snapshot(SnapshotRecord):
     lock: Lock = UNLOCKED
 
 
+def own_blocks(written: Snapshot | Branch) -> int:
+    """What was written for a snapshot, or since the last, without what was for deleted ones before it."""
+    return max(0, written.written_blocks - written.carried_blocks)
+
+
 def address(thing: Disk | Snapshot) -> str:
     """What a disk or snapshot is called in messages: `vm1`, `vm1@before`."""
     return thing.name if isinstance(thing, Disk) else f"{thing.owner.name}@{thing.name}"

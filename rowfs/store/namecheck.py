@@ -21,6 +21,7 @@ from rowfs.base.format import (
     PENDING_REMOVAL,
     POOL_KEY,
     SNAPSHOTS,
+    TRASH,
     BranchRecord,
     DiskRecord,
     EventRecord,
@@ -31,12 +32,13 @@ from rowfs.base.format import (
     Record,
     RemovalRecord,
     SnapshotRecord,
+    TrashRecord,
 )
 from rowfs.persist.blockmap import Reader, Value
 from rowfs.store.findings import Findings
 from rowfs.store.marks import labels_of, lock_of, lock_record
 
-R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord)
+R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord, TrashRecord)
 T = TypeVar("T", bound=Record)
 
 
@@ -87,6 +89,8 @@ class NameCheck:
             self._found("two snapshots of a disk have one name, or are of one point")
         self._check_groups([*self._records(GROUPS, GroupRecord)])
         self._check_marks()
+        for _ in self._records(TRASH, TrashRecord):  # what they refer to an older rowfs may have deleted
+            pass
         self._check_events()
 
     def _check_groups(self, groups: list[GroupRecord]) -> None:

@@ -57,10 +57,11 @@ from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
 from rowfs.store.marking import Marking
-from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address
+from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address, own_blocks
 from rowfs.store.punching import Puncher
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
+from rowfs.store.trash import Trash
 from rowfs.store.trim import Trim
 from rowfs.store.versions import Versions
 
@@ -194,6 +195,7 @@ class Pool:
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
         self.groups = Groups(self)
         self.marking = Marking(self)
+        self.trash = Trash(self)
         self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
@@ -343,8 +345,13 @@ class Pool:
             for snapshot in list(disk.chain.values()):
                 self.delete_snapshot(snapshot)
         self.catalog.events.of_disk("delete", disk)
+        self.drop_disk(disk, keep_snapshots)
+
+    def drop_disk(self, disk: Disk, keep_snapshots: bool = True) -> None:
+        """Forget a disk's name and its head, whatever of its chain is left."""
+        assert disk.head is not None, "a disk is deleted twice"
         self.catalog.drop_disk(disk, keep_snapshots)
-        self._remove(disk.head, EPOCH_MAX, disk, _own_blocks(disk.head))
+        self.remove_point(disk.head, EPOCH_MAX, disk, own_blocks(disk.head))
 
     def rename_disk(self, disk: Disk, name: str, replace: bool = False) -> None:
         """Give a disk another name. With `replace` it takes the place of a disk of that name, as rename(2) does.
@@ -356,13 +363,15 @@ class Pool:
         other = self.catalog.disks.get(name)
         if other is disk:
             return
+        if self.catalog.trash.has_name(name):
+            raise ExistsError(f"there is a disk {name} already, in the trash")
         if other is not None:
             if other.head is not None and not replace:
                 raise ExistsError(f"there is a disk {name} already")
             if other.chain and disk.chain:
                 raise ExistsError(f"both {disk.name} and {name} have snapshots: delete those of one of them first")
             if other.head is not None:
-                self.delete_disk(other)
+                self.trash.delete_disk(other)
         self.catalog.events.of_disk("rename", disk, f"to {name}")
         self.catalog.rename_disk(disk, name)
 
@@ -425,10 +434,10 @@ class Pool:
         """
         self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
-        blocks = _own_blocks(snapshot)
+        blocks = own_blocks(snapshot)
         self.catalog.events.of_snapshot("delete", snapshot)
         self.catalog.drop_snapshot(snapshot)
-        self._remove(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
+        self.remove_point(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
 
     def check_deletable(self, *snapshots: Snapshot, what: str = "") -> None:
         """Raises what `delete_snapshot` would for any of them, LockedError too; `what` would go together with them."""
@@ -522,11 +531,12 @@ class Pool:
         self.catalog.set_head(disk, head, mapped_blocks)
         disk.modified_ns = now_ns()
         if disk.deleted:  # the old head's removal is on its way; the new one goes as well when the disk is closed
-            self._remove(head, EPOCH_MAX, disk, 0)
+            self.remove_point(head, EPOCH_MAX, disk, 0)
         else:
-            self._remove(old, EPOCH_MAX, None, _own_blocks(old))
+            self.remove_point(old, EPOCH_MAX, None, own_blocks(old))
 
-    def _remove(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None, blocks: int) -> None:
+    def remove_point(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None, blocks: int) -> None:
+        """Nothing names a point any more; `blocks` were its own, and go when `reader` is closed."""
         removal = Removal(id=self.catalog.new_id(), branch=branch.id, epoch=epoch, reader=reader, blocks=blocks)
         self.catalog.add_removal(removal)
 
@@ -555,11 +565,6 @@ class Pool:
             if not worked and not self.reclaimer.ready:
                 break  # what is left waits for an open handle
         self.puncher.run()
-
-
-def _own_blocks(written: Snapshot | Branch) -> int:
-    """What was written for a snapshot, or since the last, without what was for deleted ones before it."""
-    return max(0, written.written_blocks - written.carried_blocks)
 
 
 def _unlink(path: str) -> None:

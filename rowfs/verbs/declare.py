@@ -169,11 +169,12 @@ class Verb:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Verbs under one word, as `rowfs group list`."""
+    """Verbs under one word, as `rowfs group list`. `otherwise`: which is meant when the next word is none of them."""
 
     name: str
     about: str
     verbs: tuple[Verb, ...]
+    otherwise: str = ""
     text: str = ""
     examples: tuple[str, ...] = ()
     manual: str = ""

@@ -212,12 +212,13 @@ A locked snapshot is not deleted, and neither is what would go together with it 
     progress="bytes",
     changes=True,
     result="""\
-`{"disk": bool, "snapshots": [name…], "freed_bytes": n}`. With `snapshots`: those are deleted and the disk is not
-touched; a range is by place in the chain, both ends included, and either may be left out (`..c`, `a..`); a snapshot
-whose name looks like a range is meant before the range is. Without: the disk is deleted and its snapshots stay,
-unless `all_snapshots`. `all_snapshots` with `keep_disk`: the whole chain. `freed_bytes`: what comes back, together,
-once reclaimed. `dry_run` changes nothing. A disk attached to a loop device is EBUSY without `force`. A locked
-snapshot is EPERM, and nothing is deleted, with `dry_run` too. `wait` answers when everything is reclaimed
+`{"disk": bool, "snapshots": [name…], "freed_bytes": n, "trash": bool}`. With `trash` it went there, and nothing comes
+back yet. With `snapshots`: those are deleted and the disk is not touched; a range is by place in the chain, both ends
+included, and either may be left out (`..c`, `a..`); a snapshot whose name looks like a range is meant before the
+range is. Without: the disk is deleted and its snapshots stay, unless `all_snapshots`. `all_snapshots` with
+`keep_disk`: the whole chain. `freed_bytes`: what comes back, together, once reclaimed. `dry_run` changes nothing. A
+disk attached to a loop device is EBUSY without `force`. A locked snapshot is EPERM, and nothing is deleted, with
+`dry_run` too. `wait` answers when everything is reclaimed
 """,
     manual="""\
 Deletes disks and snapshots. No other snapshot, clone or disk is changed by it. Names are gone at once; what only they

@@ -116,7 +116,7 @@ GROUP_DELETE = Verb(
     ),
     progress="bytes",
     changes=True,
-    result='`{"snapshots": [{"disk": name, "snapshot": name}…], "freed_bytes": n}`',
+    result='`{"snapshots": [{"disk": name, "snapshot": name}…], "freed_bytes": n, "trash": bool}`',
 )
 
 GROUP = Family(

@@ -10,6 +10,7 @@ from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
 from rowfs.verbs.pools import CHECK, INIT, MOUNT, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
+from rowfs.verbs.trash import TRASH_FAMILY, UNDELETE
 from rowfs.verbs.using import ATTACH, COMPLETION, DETACH, EXPORT
 
 DECLARED: tuple[Declared, ...] = (
@@ -33,6 +34,8 @@ DECLARED: tuple[Declared, ...] = (
     LOCK,
     RELEASE,
     EVENTS,
+    TRASH_FAMILY,
+    UNDELETE,
     DIFF,
     EXTENTS,
     HOLD,

@@ -31,6 +31,7 @@ from rowfs.base.format import (
     Record,
     RemovalRecord,
     SnapshotRecord,
+    TrashRecord,
     check_format,
     pack_label,
     page_key,
@@ -45,7 +46,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     (
         PoolRecord(format=1, uuid="00" * 16, created_ns=5, capacity_bytes=None, next_id=7, clean=True),
         '{"format":1,"uuid":"00000000000000000000000000000000","created_ns":5,"capacity_bytes":null,"next_id":7,'
-        '"clean":true}',
+        '"clean":true,"trash_keep_ns":null}',
     ),
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),
@@ -71,6 +72,11 @@ EXAMPLES: list[tuple[Record, str]] = [
         '{"id":1,"time_ns":5,"verb":"create","disk":"d","snapshot":null,"group":null,"size_bytes":null,"uid":0,"pid":7,'
         '"command":"rowfs","failed":false,"text":""}',
     ),
+    (
+        TrashRecord(id=4, name="d", disk=1, snapshot="s", deleted_ns=9, created_ns=5),
+        '{"id":4,"name":"d","disk":1,"snapshot":"s","head":null,"deleted_ns":9,"created_ns":5,"mode":420,"uid":0,"gid":0,'
+        '"labels":{}}',
+    ),
     (LabelsRecord(id=3, labels={"env": "prod"}), '{"id":3,"labels":{"env":"prod"}}'),
     (
         LockRecord(id=3, hold=True, until_ns=9, reason="audit"),
@@ -81,7 +87,7 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks", "events") == TABLES
+    assert (*first, "groups", "labels", "locks", "events", "trash") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 

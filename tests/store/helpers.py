@@ -115,7 +115,8 @@ def checks(pool: Pool) -> set[str]:
 
 def assert_exact(pool: Pool) -> None:
     """Allocated are the blocks that a disk or snapshot reads, once each, and the label. Reclaim first."""
-    seen = addresses_of(*pool.catalog.live(), *pool.catalog.snapshots.values(), pool=pool)
+    trashed = [snapshot for entry in pool.trash for snapshot in pool.trash.snapshots(entry)]
+    seen = addresses_of(*pool.catalog.live(), *pool.catalog.snapshots.values(), *trashed, pool=pool)
     assert pool.space.allocated_blocks == len(seen) + 1, "a block is leaked or lost"
 
 
