@@ -19,7 +19,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import lmdb
 
@@ -44,7 +44,8 @@ from rowfs.base.format import (
 )
 from rowfs.base.units import GIB, MIB, BranchId, Epoch, PageIndex
 from rowfs.persist.datafile import preallocate
-from rowfs.persist.mapcheck import ALL_PAGES, CommitGoneError, find_damage
+from rowfs.persist.mapcheck import ALL_PAGES, PAGES_MAX, CommitGoneError, find_damage, meta_of
+from rowfs.persist.scrub import command
 
 MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 TiB of random data
 GROWTH = 2
@@ -61,6 +62,7 @@ ROOM_BYTES = MIB  # that a host does not have which cuts a write short: LMDB wri
 Value = bytes | memoryview
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", bound="Reader")
 
 
 @dataclass(slots=True)
@@ -92,13 +94,29 @@ class MapDamagedError(PoolError):
     findings: tuple[str, ...] = ()  # of persist.mapcheck
 
 
-def _translated(method: Callable[P, T]) -> Callable[P, T]:
+@dataclass(slots=True)
+class _Trust:
+    """Whether LMDB may be asked; all readers of a map have the same."""
+
+    lost: str | None = None
+
+    def check(self) -> None:
+        """Raises CorruptionError if it may not."""
+        if self.lost is not None:
+            error = CorruptionError(self.lost)
+            error.logged = True
+            raise error
+
+
+def _translated(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
     """A method of Reader that answers damage of the map with CorruptionError."""
 
     @functools.wraps(method)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+    def translated(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._trust.lost is not None:
+            self._trust.check()
         try:
-            return method(*args, **kwargs)
+            return method(self, *args, **kwargs)
         except lmdb.Error as error:
             raise CorruptionError(f"the block map is damaged: {error}") from error
         except struct.error:
@@ -107,11 +125,12 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
     return translated
 
 
-def _translated_items(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+def _translated_items(method: Callable[Concatenate[R, P], Iterator[T]]) -> Callable[Concatenate[R, P], Iterator[T]]:
     @functools.wraps(method)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def translated(self: R, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        self._trust.check()
         try:
-            yield from method(*args, **kwargs)
+            yield from method(self, *args, **kwargs)
         except lmdb.Error as error:
             raise CorruptionError(f"the block map is damaged: {error}") from error
         except struct.error:
@@ -123,7 +142,8 @@ def _translated_items(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[
 class Reader:
     """A read transaction over the last commit. Buffers it hands out are valid until `close`."""
 
-    def __init__(self, env: lmdb.Environment, tables: dict[str, lmdb._Database]) -> None:
+    def __init__(self, env: lmdb.Environment, tables: dict[str, lmdb._Database], trust: _Trust) -> None:
+        self._trust = trust
         self._txn = env.begin(buffers=True)
         self._tables = tables
         self._pages = self._txn.cursor(tables[PAGES])
@@ -256,7 +276,7 @@ class BlockMap(Reader):
             raise PoolError(f"the block map in {path} is incomplete") from None
         except lmdb.Error as error:
             raise PoolError(f"cannot open the block map in {path}: {error}") from None
-        super().__init__(self._env, self._open_tables)
+        super().__init__(self._env, self._open_tables, _Trust())
 
     @staticmethod
     def create(path: str, first: MapUpdate) -> None:
@@ -305,11 +325,11 @@ class BlockMap(Reader):
     def refresh(self) -> None:
         """See the last commit. Buffers handed out before are no longer valid."""
         super().close()
-        super().__init__(self._env, self._open_tables)
+        super().__init__(self._env, self._open_tables, self._trust)
 
     def reader(self) -> Reader:
         """A reader of its own for a scan, of the last commit. Close it before `grow`."""
-        return Reader(self._env, self._open_tables)
+        return Reader(self._env, self._open_tables, self._trust)
 
     def hold(self) -> Callable[[], None]:
         """Keep the last commit, and all that follow, for a process that has the map open `shared`, until the function
@@ -317,11 +337,29 @@ class BlockMap(Reader):
         txn = self._env.begin()
         return txn.abort
 
+    def scrub(self) -> tuple[list[str], Callable[[], None]]:
+        """What to start to have all pages of the last commit looked at, and what to call when that is done."""
+        release = self.hold()
+        try:
+            return command(self._path, meta_of(self._path, self.commit)), release
+        except BaseException:
+            release()
+            raise
+
+    @property
+    def looked_over(self) -> bool:
+        """Whether all of its pages were looked at when it was opened."""
+        return self.used_bytes() <= PAGES_MAX * int(self._env.stat()["psize"])
+
+    def distrust(self, why: str) -> None:
+        """From now on LMDB is not asked for anything any more: all that is raises CorruptionError."""
+        self._trust.lost = f"the block map is damaged: {why}"
+
     def grow(self) -> None:
         """Double the address space. No transaction may be open: not `apply`, no other reader."""
         super().close()
         self._env.set_mapsize(self._env.info()["map_size"] * GROWTH)
-        super().__init__(self._env, self._open_tables)
+        super().__init__(self._env, self._open_tables, self._trust)
 
     def used_bytes(self) -> int:
         """What the map takes, in whole LMDB pages that were ever used."""
@@ -350,6 +388,7 @@ class BlockMap(Reader):
         Raises MapFullError and MapNoSpaceError (nothing changed, and it can be tried again), StorageError,
         CorruptionError.
         """
+        self._trust.check()
         tables = self._open_tables.copy()  # the owner's reader knows nothing of a new one before `refresh`
         try:
             with self._env.begin(write=True) as txn:

@@ -9,6 +9,7 @@ This is also the seam where tests inject faults: whatever offers what `DataFile`
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from bisect import bisect_left
@@ -40,6 +41,7 @@ class DataFile:
             self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise PoolError(f"cannot open {path}: {error.strerror}") from None
+        self._host_free = 0  # bytes, as it last said
         self.keeps_freed = False  # the host cannot take blocks back
         self._nowait_flag = os.RWF_NOWAIT
         self._fdatasync: Callable[[int], None] = os.fdatasync
@@ -179,14 +181,19 @@ class DataFile:
         return os.fstat(self._fd).st_blocks * 512
 
     def host_free_bytes(self) -> int:
-        """What the host file system has left for the user who mounted."""
-        host = os.fstatvfs(self._fd)
-        return host.f_bavail * host.f_frsize
+        """What the host file system has left for the user who mounted; what it last said, if it cannot tell."""
+        with contextlib.suppress(OSError):
+            host = os.fstatvfs(self._fd)
+            self._host_free = host.f_bavail * host.f_frsize
+        return self._host_free
 
 
 def preallocate(path: str, offset: int, length: int) -> bool:
     """Have blocks of the host ready for a range of a file, whose size stays. False: it has not so many, or no way."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
     try:
         return _fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) == 0
     finally:

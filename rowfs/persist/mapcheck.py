@@ -71,6 +71,24 @@ def find_damage(path: str, tables: tuple[str, ...], commit: int | None = None, p
         return _Check(pages, meta, tables, pages_max).run()
 
 
+def find_damage_of(path: str, tables: tuple[str, ...], meta: Meta, pages_max: int) -> list[str]:
+    """As find_damage, of the commit of a meta page. Raises OSError."""
+    pages = MapPages(path)
+    with contextlib.closing(pages):
+        try:
+            pages.metas()  # which say how large pages are
+        except BrokenError as error:
+            return [str(error)]
+        return _Check(pages, meta, tables, pages_max).run()
+
+
+def meta_of(path: str, commit: int) -> Meta:
+    """The meta page of one of the last two commits. Raises BrokenError, CommitGoneError, OSError."""
+    pages = MapPages(path)
+    with contextlib.closing(pages):
+        return _pick(pages.metas(), commit)
+
+
 def _pick(metas: list[Meta], commit: int | None) -> Meta:
     """The meta page that LMDB picks. Raises BrokenError, CommitGoneError."""
     if commit is not None:

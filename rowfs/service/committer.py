@@ -20,6 +20,7 @@ from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
 from rowfs.persist.journal import JournalError
 from rowfs.service import pace
 from rowfs.service.punching import Punching
+from rowfs.service.scrubbing import Scrubbing
 from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
 from rowfs.service.worker import Worker
@@ -204,6 +205,7 @@ class Committer:
                 ("recycler", self._recycle),
                 ("trimmer", self.trimming.run),
                 ("puncher", self._punching.run),
+                ("scrubber", Scrubbing(self._pool).run),
             ):
                 nursery.start_soon(self._lasting, what, task)
             task_status.started()

@@ -552,6 +552,21 @@ class Pool:
         """As BlockMap.hold, for the checker in another process."""
         return self._map.hold()
 
+    @property
+    def map_looked_over(self) -> bool:
+        """Whether all of LMDB's pages were looked at when the pool was opened."""
+        return self._map.looked_over
+
+    def scrub(self) -> tuple[list[str], Callable[[], None]]:
+        """As BlockMap.scrub."""
+        return self._map.scrub()
+
+    def distrust_map(self, why: str) -> None:
+        """The map is damaged where LMDB would stumble over it: it is not asked any more, nor written to."""
+        self._map.distrust(why)
+        self.versions.damaged(f"the block map: {why}")
+        self.commits.fail(f"the block map is damaged: {why}")
+
     def reader(self) -> Reader:
         """A view of the last commit, for the checker (any thread). Close it soon: the map cannot grow meanwhile."""
         return self._map.reader()

@@ -28,6 +28,7 @@ from tests.mount.helpers import (
     write_direct,
     write_file,
 )
+from tests.mount.linux import need
 
 NAMES = {
     "spaces": "a disk with spaces",
@@ -168,6 +169,18 @@ def test_a_disk_that_grows_into_a_pool_with_less_room_hears_of_it_and_ends(
         run("truncate", "-s", "0", small.path(name))
     run("dd", f"if={image}", f"of={small.path('direct')}", "bs=1M", "count=15", "oflag=direct")
     assert read_direct(small.path("direct"), 0, 15 * MIB) == noise("image", 20 * MIB)[: 15 * MIB]
+
+
+def test_qemu_img_hears_of_a_full_pool_as_the_readme_says(small: Mounted, tmp_path: Path) -> None:
+    need("qemu-img")
+    image = tmp_path / "image"
+    image.write_bytes(noise("image", 20 * MIB))
+    for options in (["-t", "none"], ["-t", "writethrough"], ["-o", "preallocation=falloc"]):
+        said = fails("qemu-img", "convert", "-f", "raw", "-O", "raw", *options, image, small.path("copy"))
+        assert "No space left on device" in said
+    for copy in (["cp"], ["dd", "bs=1M"]):
+        paths = [f"if={image}", f"of={small.path('copy')}"] if copy[0] == "dd" else [image, small.path("copy")]
+        assert "No space left on device" in fails(*copy, *paths)
 
 
 def test_list_and_info_warn_from_85_percent_on(small: Mounted) -> None:

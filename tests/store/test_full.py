@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -53,6 +55,21 @@ def test_the_data_file_can_become_as_long_as_the_host_says(pool: Pool) -> None:
     pool.data.write(BlockAddress(last), b"x" * B)
     with pytest.raises(StorageError):
         pool.data.write(BlockAddress(last + 1), b"x" * B)
+
+
+def test_a_host_that_cannot_tell_what_it_has_left_has_what_it_said_last(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = pool.create_disk("d", SIZE)
+    put(pool, disk, 0, "one")
+
+    def fails(_: int) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fstatvfs", fails)
+    pool.space.drop(disk.head.claim)
+    put(pool, disk, 1, "two")
+    assert pool.data.host_free_bytes() > 0
 
 
 def test_a_pool_is_full_when_the_host_lets_the_data_file_become_no_longer(

@@ -1,0 +1,59 @@
+"""Looking at the block map now and then, while it is in use: LMDB trusts what it reads.
+
+All its pages are looked at by another process (persist.scrub): soon after a mount, if there are more than were looked
+at when the map was opened, and from time to time. What is found ends all use of the map, before LMDB stumbles over it:
+what is not in memory is EIO from then on, and the pool read-only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+import trio
+
+import rowfs
+from rowfs.store.pool import Pool
+
+INTERVAL_S = 3600.0
+ENVIRONMENT = {"PYTHONPATH": str(Path(rowfs.__file__).resolve().parents[1])}
+
+log = logging.getLogger(__name__)
+
+
+class Scrubbing:
+    """The scrubs of one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run(self) -> None:
+        """One after the other, until cancelled or something is found."""
+        if self._pool.map_looked_over:
+            await trio.sleep(INTERVAL_S)
+        while not self._pool.versions.damage:
+            await self.scrub()
+            await trio.sleep(INTERVAL_S)
+
+    async def scrub(self) -> None:
+        """Look at all pages of the last commit."""
+        words, release = self._pool.scrub()
+        try:
+            done = await trio.run_process(
+                words,
+                env=os.environ | ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+        finally:
+            release()
+        if done.returncode:
+            log.warning(
+                "the block map could not be looked over: %s", done.stderr.decode(errors="replace")[-200:].strip()
+            )
+        elif found := done.stdout.decode(errors="replace").strip():
+            self._pool.distrust_map(found.splitlines()[0])

@@ -1,0 +1,1 @@
+"""What tools/torment_host.py is made of."""
