@@ -19,6 +19,17 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
     Kind.NAMES: (list,),
 }
 
+_SAID = {
+    Kind.NAME: "a name",
+    Kind.TEXT: "text",
+    Kind.SIZE: "a whole number of bytes",
+    Kind.NUMBER: "a whole number",
+    Kind.SECONDS: "a number of seconds",
+    Kind.FLAG: "true or false",
+    Kind.NAMES: "an array of names",
+}
+assert _SAID.keys() == _TYPES.keys()
+
 
 def parameters(params: Params, verb: Verb) -> list[Any]:
     """The values of `params` in the order in which `verb` declares them; None for those left out.
@@ -33,7 +44,7 @@ def parameters(params: Params, verb: Verb) -> list[Any]:
         if value is None and param.required:
             raise BadParams(f"the parameter {name} is missing")
         if value is not None and not _fits(value, param.kind):
-            raise BadParams(f"the parameter {name} has to be a {param.kind}")
+            raise BadParams(f"the parameter {name} has to be {_SAID[param.kind]}")
     return [params.get(name) for name in declared]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from errno import errorcode
@@ -139,13 +140,13 @@ def test_parameters_come_in_the_declared_order() -> None:
         ({"disk": None}, "disk is missing"),
         ({"disk": "a", "size": 1}, "no parameter size"),
         ({"disk": 1}, "disk has to be a name"),
-        ({"disk": "a", "size_bytes": "5G"}, "size_bytes has to be a size"),
-        ({"disk": "a", "size_bytes": True}, "size_bytes has to be a size"),
-        ({"disk": "a", "size_bytes": 1.5}, "size_bytes has to be a size"),
-        ({"disk": "a", "dry_run": 1}, "dry_run has to be a flag"),
-        ({"disk": "a", "disks": "b"}, "disks has to be a names"),
-        ({"disk": "a", "disks": [1]}, "disks has to be a names"),
-        ({"disk": "a", "wait_s": True}, "wait_s has to be a seconds"),
+        ({"disk": "a", "size_bytes": "5G"}, "size_bytes has to be a whole number of bytes"),
+        ({"disk": "a", "size_bytes": True}, "size_bytes has to be a whole number of bytes"),
+        ({"disk": "a", "size_bytes": 1.5}, "size_bytes has to be a whole number of bytes"),
+        ({"disk": "a", "dry_run": 1}, "dry_run has to be true or false"),
+        ({"disk": "a", "disks": "b"}, "disks has to be an array of names"),
+        ({"disk": "a", "disks": [1]}, "disks has to be an array of names"),
+        ({"disk": "a", "wait_s": True}, "wait_s has to be a number of seconds"),
     ],
 )
 def test_parameters_that_are_not_declared_so_are_refused(params: dict[str, Any], says: str) -> None:
@@ -195,3 +196,16 @@ def test_each_command_has_a_man_page_that_is_well_formed(item: Verb | Family) ->
         for entry in verb.on_command:
             assert all(option.replace("-", "\\-") in page for option in entry.flags)
     assert f"\\fB{item.name}\\fR" in pages["rowfs.1"]
+
+
+def test_the_command_line_asks_for_what_is_declared() -> None:
+    asked = 0
+    for path in sorted((docs.ROOT / "rowfs/cli").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "ask" and len(node.args) == 2):
+                continue
+            names = {keyword.arg for keyword in node.keywords if keyword.arg} - {"on_parts"}
+            for method in [word.value for word in ast.walk(node.args[1]) if isinstance(word, ast.Constant)]:
+                assert names <= {param.name for param in METHODS[method].params}, f"{path.name}: {method}"
+                asked += 1
+    assert asked > 15
