@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "mount": {"base", "rules", "store", "native", "service", "mount"},
     "control": {"base", "rules", "verbs", "store", "host", "native", "service", "control"},
     "process": {"base", "rules", "store", "host", "native", "service", "mount", "control", "process"},
-    "cli": {"base", "rules", "verbs", "store", "cli"},
+    "cli": {"base", "host", "rules", "verbs", "store", "cli"},
 }
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}
 

@@ -59,6 +59,12 @@ class BusyError(RowfsError):
     errno: int = EBUSY
 
 
+class HeldError(BusyError):
+    """Raised when a pool is held by another process; `mounted_as`: the device number of its mount, if it said one."""
+
+    mounted_as: str | None = None
+
+
 class ReadOnlyError(RowfsError):
     """Raised when a snapshot, a read-only mount or a pool that failed would have to change."""
 

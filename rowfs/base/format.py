@@ -27,6 +27,12 @@ FORMAT_VERSION = 1
 DATA_FILE, MAP_DIR, JOURNAL_FILE = "data", "map", "journal"
 LOCK_FILE, SOCKET_FILE, LOG_FILE = "lock", "control.sock", "rowfs.log"
 
+
+def abstract_socket(device: str) -> str:
+    """The abstract name, unix(7), by which the daemon of the mount with this device number can be found as well."""
+    return f"\0rowfs/{device}"
+
+
 # Sub-databases. Key and value of each; all are written by the commit, in one transaction.
 META = "meta"  # "pool" -> PoolRecord
 DISKS = "disks"  # u64 disk id -> DiskRecord

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+FS_TYPE = "fuse.rowfs"  # of our mounts; anybody may call one so
 FIELDS_MIN, FIELDS_AFTER_MIN = 6, 2  # of a line: before the dash, and after it
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _DEVICE = re.compile(rb"\d+:\d+")
@@ -25,6 +26,19 @@ class MountLine(NamedTuple):
     mountpoint: str
     fs_type: str
     source: str
+    options: str = ""  # those of the file system, not of the single mount
+
+    @property
+    def owner(self) -> int | None:
+        """Who mounted it, if it is FUSE: the kernel says so, and not the user."""
+        words = [word for word in self.options.split(",") if word.startswith("user_id=")]
+        number = words[0].partition("=")[2] if words else ""
+        return int(number) if number.isascii() and number.isdigit() else None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be changed on it, by whichever path."""
+        return "ro" in self.options.split(",")[:1]
 
 
 def parse(text: bytes) -> list[MountLine]:
@@ -39,7 +53,7 @@ def _line(line: bytes) -> MountLine | None:
         return None
     if _DEVICE.fullmatch(fields[2]) is None:
         return None
-    device, *names = map(_unescape, (*fields[2:5], *more[:2]))
+    device, *names = map(_unescape, (*fields[2:5], *more[:3]))
     return MountLine(int(fields[0]), device, *names)
 
 

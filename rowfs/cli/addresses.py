@@ -43,31 +43,34 @@ class Address:
 
 
 def parse_address(
-    text: str, path: str, mounts: Collection[Mount], is_pool: Callable[[str], bool] = lambda path: False
+    text: str,
+    path: str,
+    mounts: Collection[Mount],
+    is_pool: Callable[[str], bool] = lambda path: False,
+    mount_of: Callable[[str], Mount | None] = lambda path: None,
 ) -> Address:
     """What `text` names, which leads to the absolute `path`. The directory of a mounted pool names its mount.
 
-    `is_pool` says whether a directory is one, and is asked only of what is not mounted. Raises NotFoundError when that
-    is not on a rowfs mount, and UsageError when nothing there can be named so.
+    `mount_of` says which mount shows the pool in a directory, if one does; `is_pool` whether a directory is a pool, and
+    is asked only of what is not mounted. Raises NotFoundError when that is not on a rowfs mount, and UsageError when
+    nothing there can be named so.
     """
     mount = mount_at(path, mounts)
     if mount is not None:
         inside = path[len(mount.mountpoint) :].strip("/")
         return _parse_inside(Address(text, mount), inside.split("/") if inside else [])
-    found = _mount_of_pool(text, path, mounts)
+    found = mount_of(path)
     if found is None:
+        _check_outside(text, path, mounts)
         raise _elsewhere(text, path, mounts, is_pool)
     return Address(text, found)
 
 
-def _mount_of_pool(text: str, path: str, mounts: Collection[Mount]) -> Mount | None:
+def _check_outside(text: str, path: str, mounts: Collection[Mount]) -> None:
     for mount in mounts:
-        if path == mount.pool:
-            return mount
-        if is_below(path, mount.pool):
+        if path != mount.pool and is_below(path, mount.pool):
             hint = f"it is inside a pool that is mounted on {mount.mountpoint}: use the paths there"
             raise NotFoundError(f"{text!r} is not on a rowfs mount: {hint}")
-    return None
 
 
 def _elsewhere(text: str, path: str, mounts: Collection[Mount], is_pool: Callable[[str], bool]) -> NotFoundError:
@@ -120,5 +123,5 @@ def need_snapshot(address: Address) -> tuple[str, str]:
 
 def need_same_mount(address: Address, other: Address) -> None:
     """Raises UsageError when the two are on different mounts."""
-    if address.mount.pool != other.mount.pool:
+    if (address.mount.pool, address.mount.device) != (other.mount.pool, other.mount.device):
         raise UsageError(f"{other.text!r} is on another mount than {address.text!r}: export it and copy the file over")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
-from errno import ENOENT
+from errno import EACCES, ENOENT, EPERM
 from typing import Any
 
-from rowfs.base.errors import BusyError, NotFoundError, UsageError
+from rowfs.base.errors import BusyError, NotFoundError, RowfsError, UsageError
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.client import DaemonGoneError
 from rowfs.cli.declared import command
-from rowfs.cli.loops import Loop, loops
-from rowfs.cli.mounts import current_mounts, mount_at, resolve_path
+from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import find_address
 from rowfs.cli.session import find_snapshot, list_disk
+from rowfs.host.loops import FileNumbers, Loop, loops, showing
 from rowfs.verbs.using import ATTACH, DETACH
 
 _DEVICE = re.compile(r"/dev/loop\d+")
@@ -27,12 +27,13 @@ _DEVICE = re.compile(r"/dev/loop\d+")
 def attach(address: Address, read_only: bool, direct_io: bool, as_json: bool) -> None:
     """Carries out `rowfs attach`."""
     from rowfs.cli.loops import attach as attach_file
+    from rowfs.cli.loops import check_unattached
 
-    path, there = _file(address)
+    path, numbers = _file(address)
     read_only = read_only or address.snapshot is not None
     if not read_only:
-        _check_unattached(address, there)
-    made = attach_file(path, read_only, direct_io)
+        check_unattached(address.shown(), numbers)
+    made = attach_file(path, numbers, read_only, direct_io)
     if as_json:
         say_json(_object(address, made))
     else:
@@ -50,15 +51,8 @@ def _object(address: Address, loop: Loop) -> dict[str, Any]:
     }
 
 
-def _check_unattached(address: Address, devices: Collection[str]) -> None:
-    writable = [loop for loop in loops() if loop.device in devices and not loop.read_only]
-    if writable:
-        where = ", ".join(loop.shown() for loop in writable)
-        raise BusyError(f"{address.shown()} is attached already as {where}: use that, or attach a clone")
-
-
-def _file(address: Address) -> tuple[str, list[str]]:
-    """The path of the file behind `address`, which is there, and the loop devices on it.
+def _file(address: Address) -> tuple[str, FileNumbers]:
+    """The path of the file behind `address`, which is there, and its numbers.
 
     The daemon is asked for it, so that nothing hangs where it has died. Raises UsageError, NotFoundError.
     """
@@ -68,24 +62,21 @@ def _file(address: Address) -> tuple[str, list[str]]:
     if address.snapshot is not None:
         snapshot = find_snapshot(disk, need_snapshot(address)[1])
         path = os.path.join(address.mount.mountpoint, SNAPSHOTS_DIR, address.disk, snapshot["name"])
-        return path, _attached(snapshot)
+        return path, FileNumbers(address.mount.device, snapshot["inode"])
     if disk.get("deleted"):
         raise NotFoundError(f"the disk {address.disk!r} is deleted: attach one of its snapshots, or clone it")
-    return os.path.join(address.mount.mountpoint, address.disk), _attached(disk)
-
-
-def _attached(item: dict[str, Any]) -> list[str]:
-    """The loop devices on a disk or snapshot, by whatever path they were attached."""
-    return [attached["device"] for attached in item["attached"]]
+    path = os.path.join(address.mount.mountpoint, address.disk)
+    return path, FileNumbers(address.mount.device, disk["inode"])
 
 
 @command(DETACH)
 def detach(what: str, as_json: bool) -> None:
     """Carries out `rowfs detach`."""
     from rowfs.cli.loops import detach as detach_device
+    from rowfs.cli.loops import device_shown, mounted_on
 
     found = _devices(what)
-    busy = [loop.shown() for loop in found if loop.mounts]
+    busy = [device_shown(loop) for loop in found if mounted_on(loop)]
     if busy:
         raise BusyError(f"{what} is in use as {', '.join(busy)}: unmount that first")
     for loop in found:
@@ -101,28 +92,56 @@ def _devices(what: str) -> list[Loop]:
     mounts = current_mounts()
     path = resolve_path(what, mounts)
     if not _DEVICE.fullmatch(path):
-        file, devices = _attached_file(find_address(what))
-        found = [loop for loop in loops() if loop.file == file or loop.device in devices]
-        if not found:
-            raise NotFoundError(f"{what} is not attached: rowfs list shows what is")
-        return found
+        return _devices_of(find_address(what))
     found = [loop for loop in loops() if loop.device == path]
     if not found:
         raise NotFoundError(f"{path} is not attached to anything", ENOENT)
-    if mount_at(found[0].file, mounts) is None:
+    if not _is_ours(found[0], mounts):
         raise UsageError(f"{path} shows {found[0].file}, which is not on a rowfs mount: use losetup -d")
     return found
 
 
-def _attached_file(address: Address) -> tuple[str, list[str]]:
-    """The path of the file behind `address`, and what the daemon knows of loop devices on it.
+def _is_ours(loop: Loop, mounts: Collection[Mount]) -> bool:
+    if loop.shows is None:  # nobody serves its file any more: all there is is the path
+        _check_allowed(loop)
+        return mount_at(loop.file, mounts) is not None
+    return loop.shows.device in {mount.device for mount in mounts}
 
-    The file may be deleted, and the daemon gone: its devices are still there.
-    """
+
+def _check_allowed(loop: Loop) -> None:
+    if loop.error in (EACCES, EPERM):
+        raise RowfsError(f"only root can use loop devices ({loop.device}: {os.strerror(loop.error)})", loop.error)
+
+
+def _devices_of(address: Address) -> list[Loop]:
+    """The loop devices on the file behind `address`. Raises NotFoundError when there are none."""
     if address.disk is None or address.chain:
         raise UsageError(f"{address.text!r} names no disk and no snapshot, as {address.mount.mountpoint}/vm1 does")
+    there = loops()
     try:
-        return _file(address)
-    except (NotFoundError, DaemonGoneError):
-        names = [address.disk] if address.snapshot is None else [SNAPSHOTS_DIR, *need_snapshot(address)]
-        return os.path.join(address.mount.mountpoint, *names), []
+        found = showing(_file(address)[1], there)
+    except DaemonGoneError:
+        found = _orphaned(address, there)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}{_hint(address.mount, there)}", error.errno) from None
+    if found:
+        return found
+    for loop in there:
+        _check_allowed(loop)
+    raise NotFoundError(f"{address.text} is not attached: rowfs list shows what is{_hint(address.mount, there)}")
+
+
+def _orphaned(address: Address, there: Collection[Loop]) -> list[Loop]:
+    """The devices on a file of a daemon that is gone. Its numbers are gone, too: so by the path, if none are told."""
+    assert address.disk is not None
+    names = [address.disk] if address.snapshot is None else [SNAPSHOTS_DIR, *need_snapshot(address)]
+    path = os.path.join(address.mount.mountpoint, *names)
+    device = address.mount.device
+    return [loop for loop in there if loop.file == path and (loop.shows is None or loop.shows.device == device)]
+
+
+def _hint(mount: Mount, there: Collection[Loop]) -> str:
+    """Which devices are on files of the mount that have no name any more."""
+    deleted = " (deleted)"  # what the kernel puts behind such a path; good for a hint
+    found = [loop.device for loop in there if loop.shows and loop.shows.device == mount.device and deleted in loop.file]
+    return f" (deleted, but still attached: {', '.join(found)})" if found else ""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from functools import partial
 
 import click
 
-from rowfs.base.errors import BusyError, PoolError
+from rowfs.base.errors import BusyError, PoolError, RowfsError
 from rowfs.base.names import printable
 from rowfs.cli.client import Client, DaemonGoneError
+from rowfs.cli.connecting import client_of
 from rowfs.cli.declared import command
-from rowfs.cli.mounts import absolute
+from rowfs.cli.mounts import absolute, current_mounts
 from rowfs.cli.output import count, say, say_json
 from rowfs.cli.progress import Progress
 from rowfs.verbs.pools import CHECK
@@ -22,7 +24,7 @@ BEGINNING_S = 5.0  # that a daemon may need from holding its pool to answering
 
 
 @command(CHECK)
-def check(pool: str, repair: bool, as_json: bool) -> int:
+def check(pool: str, repair: bool, other_owner: bool, as_json: bool) -> int:
     """Carries out `rowfs check`."""
     from rowfs.store.check import check_pool  # here: it brings lmdb and numpy along, which no other command needs
 
@@ -30,7 +32,7 @@ def check(pool: str, repair: bool, as_json: bool) -> int:
     try:
         with Progress() as progress:
             findings, mended = check_pool(
-                path, lambda done, total: progress(done, total, "checking"), repair, partial(_hold, path)
+                path, lambda done, total: progress(done, total, "checking"), repair, partial(_hold, path), other_owner
             )
     except PoolError as error:
         return _say_unusable(path, error, as_json)
@@ -42,7 +44,7 @@ def _hold(path: str) -> Client:
     deadline = time.monotonic() + BEGINNING_S
     while True:
         try:
-            client = Client(path)
+            client = _client(path)
         except DaemonGoneError:
             if time.monotonic() > deadline:
                 raise BusyError(f"the pool {path} is in use, but not by a daemon that answers: try again") from None
@@ -50,6 +52,20 @@ def _hold(path: str) -> Client:
         else:
             client.call("hold")
             return client
+
+
+def _client(path: str) -> Client:
+    """The daemon of a pool, by its socket; where that is lost, by the mount that shows it. Raises DaemonGoneError."""
+    try:
+        return Client(path)
+    except DaemonGoneError:
+        for mount in current_mounts():
+            with suppress(RowfsError, OSError):
+                client = client_of(mount)
+                if os.path.samefile(client.call("hello")["pool"], path):
+                    return client
+                client.close()
+        raise
 
 
 def _say_findings(path: str, findings: list[str], mended: bool, repair: bool, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ SOCKET_NAME = "control.sock"
 LOG_NAME = "rowfs.log"
 RECEIVE_BYTES = 1 << 16
 CODE_NOT_ALLOWED, CODE_WRONG_USAGE, CODE_FAULT = -32001, -32602, -32603
+_CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 # What is done, of how much (None: not known), and what that is.
 ProgressCallback = Callable[[int, int | None, str], None]
@@ -37,10 +39,11 @@ class Client:
     Raises DaemonGoneError when no daemon answers, RowfsError when it will not speak with this user.
     """
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, connection: socket.socket | None = None) -> None:
+        """`connection` is one that there is already."""
         self._pool = pool
         self._log = os.path.join(pool, LOG_NAME)
-        self._socket = _connect(pool)
+        self._socket = connection or connect(pool)
         self._received = b""
         self._last_id = 0
 
@@ -48,6 +51,16 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def peer(self) -> int:
+        """The user who listens at the other end, as the kernel tells."""
+        answer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(answer)[1])
+
+    def close(self) -> None:
+        """Hang up."""
         self._socket.close()
 
     def call(
@@ -127,12 +140,11 @@ class Client:
         return kind(message, getattr(errno, str(name), default))
 
 
-def _connect(pool: str) -> socket.socket:
+def connect(pool: str) -> socket.socket:
     """A connection to the socket in `pool`.
 
     It is named through the opened directory, because the path of a unix socket may have no more than 107 bytes.
     """
-    path = os.path.join(pool, SOCKET_NAME)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         directory_fd = os.open(pool, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,14 +154,21 @@ def _connect(pool: str) -> socket.socket:
             os.close(directory_fd)
     except OSError as error:
         connection.close()
-        raise _connect_error(error, pool, path) from error
+        raise connect_error(error, pool) from error
     return connection
 
 
-def _connect_error(error: OSError, pool: str, path: str) -> RowfsError:
+def gone(pool: str) -> DaemonGoneError:
+    """What says that nobody listens for a pool."""
+    return DaemonGoneError(f"the daemon of {pool} is not running: end what is left of it with rowfs umount")
+
+
+def connect_error(error: OSError, pool: str) -> RowfsError:
+    """Why there is no connection to the daemon of `pool`."""
+    path = os.path.join(pool, SOCKET_NAME)
     match error.errno:
         case errno.ENOENT | errno.ECONNREFUSED:
-            return DaemonGoneError(f"the daemon of {pool} is not running: end what is left of it with rowfs umount")
+            return gone(pool)
         case errno.EACCES | errno.EPERM:
             return RowfsError(f"you may not speak to {path}: only root and the user who mounted may", errno.EACCES)
     return RowfsError(f"cannot speak to {path}: {error.strerror}", error.errno)

@@ -10,6 +10,7 @@ from rowfs.cli.declared import command
 from rowfs.cli.output import say, say_json, say_warning
 from rowfs.cli.params import find_address
 from rowfs.cli.session import ask, list_disk
+from rowfs.host.loops import FileNumbers
 from rowfs.verbs.disks import CREATE, RENAME, RESIZE
 
 
@@ -30,19 +31,19 @@ def resize(address: Address, size: str, force: bool, as_json: bool) -> None:
     size_bytes = check_disk_size(_new_size(address, disk, size))
     resized = ask(address.mount, "resize", disk=disk, size_bytes=size_bytes, force=force or None)
     for attached in resized["attached"]:
-        _update_device(attached["device"])
+        _update_device(attached["device"], FileNumbers(address.mount.device, resized["inode"]))
     if as_json:
         say_json(resized)
     else:
         say(f"{address.shown()}: resized to {format_size(resized['size_bytes'])}")
 
 
-def _update_device(device: str) -> None:
+def _update_device(device: str, numbers: FileNumbers) -> None:
     """Has a loop device take the new size of its file; where that is not allowed, says who can."""
     from rowfs.cli.loops import update_size
 
     try:
-        update_size(device)
+        update_size(device, numbers)
     except RowfsError as error:
         say_warning(f"{device} keeps its old size until root runs losetup -c {device}: {error}")
 

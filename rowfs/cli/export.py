@@ -16,6 +16,7 @@ from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
 from rowfs.cli.client import Client
+from rowfs.cli.connecting import client_of
 from rowfs.cli.declared import command
 from rowfs.cli.mounts import Mount, absolute
 from rowfs.cli.output import printing, say, say_json, say_warning
@@ -92,7 +93,7 @@ def _exported_snapshot(address: Address) -> Iterator[tuple[str, str]]:
         return
     disk = need_disk(address)
     name = f"export-{secrets.token_hex(4)}"
-    with Client(address.mount.pool) as client:  # when it ends, the daemon deletes the snapshot, whatever became of us
+    with client_of(address.mount) as client:  # when it ends, the daemon deletes the snapshot, whatever became of us
         wanted = {"disk": disk, "snapshot": name, "description": "rowfs export is reading it", "temporary": True}
         _take_temporary(client, wanted)
         try:

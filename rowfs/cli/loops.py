@@ -1,4 +1,8 @@
-"""Loop devices: making, finding and ending them, with the kernel's own calls (see loop(4))."""
+"""Loop devices: making and ending them, with the kernel's own calls (see loop(4)). Which there are: host.loops.
+
+Which file is meant is told by its numbers, and looked at again through the descriptor that is then acted on: a path, or
+a device's name, may lead elsewhere a moment later.
+"""
 
 from __future__ import annotations
 
@@ -6,86 +10,36 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rowfs.base.errors import BusyError, RowfsError
-from rowfs.cli.mounts import MOUNTINFO, mount_points
+from rowfs.cli.mounts import everything_mounted
+from rowfs.host.holders import mounted_from
+from rowfs.host.loops import FileNumbers, Loop, backing_file, loops, numbers_of, showing, shown_by
 
 CONTROL = "/dev/loop-control"
-SYS_BLOCK = "/sys/block"
 CLR_FD, SET_CAPACITY, CTL_GET_FREE, CONFIGURE = 0x4C01, 0x4C07, 0x4C82, 0x4C0A  # linux/loop.h
 READ_ONLY, PARTSCAN, DIRECT_IO = 1, 8, 16
 CONFIG = struct.Struct("=II5Q4I64s64s32s2Q8Q")  # struct loop_config: fd, block size, struct loop_info64, reserved
 ATTEMPTS = 64  # another program may take the free device that the kernel named
+TURN_S = 5.0  # that another rowfs may take to attach the same file
 GONE_S = 10.0  # udev and its kin open a device for moments
 
-_LOOP = re.compile(r"loop\d+")
 
+def attach(path: str, numbers: FileNumbers, read_only: bool, direct_io: bool) -> Loop:
+    """A loop device on the file at `path`, which lies on a mount that answers, and has these numbers.
 
-@dataclass(frozen=True)
-class Loop:
-    """A loop device, the path of the file it shows, and where it and its partitions are mounted."""
-
-    device: str
-    file: str
-    mounts: list[str]
-
-    @property
-    def _sys(self) -> str:
-        return f"{SYS_BLOCK}/{os.path.basename(self.device)}"
-
-    @property
-    def direct_io(self) -> bool:
-        """Whether it reads and writes its file past the page cache."""
-        return _read(f"{self._sys}/loop/dio") == "1"
-
-    @property
-    def read_only(self) -> bool:
-        """Whether it can only be read."""
-        return _read(f"{self._sys}/ro") == "1"
-
-    @property
-    def partitions(self) -> list[str]:
-        """The devices of its partitions, where the kernel has found some."""
-        name = os.path.basename(self.device)
-        found = [entry for entry in os.listdir(self._sys) if re.fullmatch(rf"{name}p\d+", entry)]
-        return [f"/dev/{entry}" for entry in sorted(found, key=lambda entry: int(entry.rpartition("p")[2]))]
-
-    def shown(self) -> str:
-        """The device, and where it is mounted, for a message."""
-        return self.device + (f" (mounted on {', '.join(self.mounts)})" if self.mounts else "")
-
-
-def loops() -> list[Loop]:
-    """The loop devices in use."""
-    mounts = mount_points(MOUNTINFO)
-    found = []
-    for name in sorted(filter(_LOOP.fullmatch, os.listdir(SYS_BLOCK)), key=lambda name: int(name[4:])):
-        file = _read(f"{SYS_BLOCK}/{name}/loop/backing_file")
-        if file is not None:
-            parts = re.compile(rf"/dev/{name}(p\d+)?")
-            found.append(Loop(f"/dev/{name}", file, [point for source, point in mounts if parts.fullmatch(source)]))
-    return found
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            return os.fsdecode(file.read().removesuffix(b"\n"))  # a name may end in one, too
-    except OSError:
-        return None
-
-
-def attach(path: str, read_only: bool, direct_io: bool) -> Loop:
-    """A loop device on the file at `path`, which lies on a mount that answers.
-
-    It is read-only where the mount is; without direct I/O where the kernel cannot. Raises OSError, RowfsError.
+    It is read-only where the mount is; without direct I/O where the kernel cannot. Raises OSError, RowfsError, and
+    BusyError where the file is attached for writing already, by anybody.
     """
     with _opened_file(path, read_only) as (file_fd, writable):
+        if numbers_of(file_fd) != numbers:
+            raise BusyError(f"{path} is another file by now: try again")
+        if writable:
+            _have_turn(file_fd, path)
+            check_unattached(path, numbers)
         flags = PARTSCAN | (0 if writable else READ_ONLY) | (DIRECT_IO if direct_io else 0)
         for _ in range(ATTEMPTS):
             device = _free_device()
@@ -96,8 +50,50 @@ def attach(path: str, read_only: bool, direct_io: bool) -> Loop:
                     if error.errno == errno.EBUSY:
                         continue
                     raise OSError(error.errno, f"{os.strerror(error.errno or 0)} ({path})", device) from None
-            return Loop(device, path, [])
+                if writable:
+                    _give_way(fd, device, path, numbers)
+            return Loop(device, path, numbers)
     raise BusyError("other programs took each free loop device: try again")
+
+
+def _have_turn(fd: int, path: str) -> None:
+    """One attaches a file at a time, so that each sees what the one before has made."""
+    deadline = time.monotonic() + TURN_S
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BusyError(f"{path} is locked by another program, with flock(2): end that first") from None
+            time.sleep(0.01)
+
+
+def check_unattached(shown: str, numbers: FileNumbers, but: str = "") -> None:
+    """Raises BusyError when a file is attached for writing, on another device than `but`."""
+    found = [loop for loop in showing(numbers, loops()) if loop.device != but and not loop.read_only]
+    if found:
+        where = ", ".join(map(device_shown, found))
+        raise BusyError(f"{shown} is attached already as {where}: use that, or attach a clone")
+
+
+def _give_way(fd: int, device: str, path: str, numbers: FileNumbers) -> None:
+    """Who does not take turns (losetup, mount -o loop) may have attached the file meanwhile: then we do not."""
+    try:
+        check_unattached(path, numbers, but=device)
+    except BusyError:
+        fcntl.ioctl(fd, CLR_FD)
+        raise
+
+
+def device_shown(loop: Loop) -> str:
+    """A device, and where it is mounted, for a message."""
+    places = mounted_on(loop)
+    return loop.device + (f" (mounted on {', '.join(places)})" if places else "")
+
+
+def mounted_on(loop: Loop) -> list[str]:
+    """Where a loop device and its partitions are mounted."""
+    return [mount.mountpoint for mount in mounted_from(loop, everything_mounted())]
 
 
 def _config(file_fd: int, flags: int, path: str) -> bytes:
@@ -141,11 +137,12 @@ def _free_device() -> str:
         return f"/dev/loop{fcntl.ioctl(fd, CTL_GET_FREE)}"
 
 
-def update_size(device: str) -> None:
-    """Have a loop device take the size that its file has now. Raises RowfsError where that is not allowed."""
+def update_size(device: str, numbers: FileNumbers) -> None:
+    """Have a loop device on a file take the size that this has now. Raises RowfsError where that is not allowed."""
     try:
         with _opened(device, os.O_RDONLY) as fd:
-            fcntl.ioctl(fd, SET_CAPACITY)
+            if shown_by(fd) == numbers:
+                fcntl.ioctl(fd, SET_CAPACITY)
     except OSError as error:
         if error.errno != errno.ENXIO:  # else it was detached meanwhile
             raise RowfsError(f"{device}: {error.strerror}", error.errno) from None
@@ -157,7 +154,7 @@ def detach(loop: Loop) -> None:
         os.fsync(fd)
         fcntl.ioctl(fd, CLR_FD)
     deadline = time.monotonic() + GONE_S
-    while _read(f"{loop._sys}/loop/backing_file") == loop.file:
+    while backing_file(loop.name) == loop.file:
         if time.monotonic() > deadline:
             raise BusyError(f"{loop.device} is still open somewhere: it goes when that is closed")
         time.sleep(0.01)
@@ -168,13 +165,21 @@ def _claimed(loop: Loop) -> Iterator[int]:
     """The open device, which nobody can mount meanwhile: the kernel gives it, or a part of it, to one user alone."""
     try:
         with _opened(loop.device, os.O_RDONLY | os.O_EXCL) as fd:
-            if _read(f"{loop._sys}/loop/backing_file") != loop.file:  # the number is somebody else's by now
+            if not _still_shows(fd, loop):  # the number is somebody else's by now
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             yield fd
     except OSError as error:
         if error.errno == errno.EBUSY:
-            where = f"mounted on {', '.join(loop.mounts)}" if loop.mounts else "in use"
+            places = mounted_on(loop)
+            where = f"mounted on {', '.join(places)}" if places else "in use"
             raise BusyError(f"{loop.device} is {where}: end that first") from None
         if error.errno == errno.ENXIO:
             raise BusyError(f"{loop.device} was detached meanwhile") from None
         raise
+
+
+def _still_shows(fd: int, loop: Loop) -> bool:
+    """Whether an open device shows what it did; one that did not tell, as its server is gone, does so no more now."""
+    if loop.shows is not None:
+        return shown_by(fd) == loop.shows
+    return backing_file(loop.name) == loop.file

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import rowfs
 from rowfs.base.errors import BusyError, RowfsError, UsageError
@@ -17,6 +17,7 @@ from rowfs.cli.addresses import Address
 from rowfs.cli.client import LOG_NAME, DaemonGoneError
 from rowfs.cli.declared import command
 from rowfs.cli.encoding import UTF8
+from rowfs.cli.liveness import is_dead
 from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
 from rowfs.cli.session import ask
@@ -36,16 +37,18 @@ def mount(
     read_only: bool,
     allow_other: bool,
     cache: int | None,
+    other_owner: bool,
     as_json: bool,
 ) -> None:
     """Carries out `rowfs mount`."""
     place = _mount_place(pool, mountpoint)
-    command = _daemon_command(place, [*options, *_option_words(read_only, allow_other, cache)])
+    words = _option_words(read_only, allow_other, other_owner, cache)
+    command = _daemon_command(place, [*options, *words])
     if foreground:
         _become_daemon(command)
     _start_daemon(command, place)
     if as_json:
-        say_json(ask(place, "info"))
+        say_json(ask(mount_at(place.mountpoint, current_mounts()) or place, "info"))
     else:
         say(f"{place.pool}: mounted on {place.mountpoint}")
 
@@ -56,26 +59,14 @@ def _mount_place(pool: str, mountpoint: str) -> Mount:
     place = Mount(resolve_path(mountpoint, mounts), resolve_path(pool, mounts))
     there = mount_at(place.mountpoint, mounts)
     if there is not None:
-        if _is_served(there):
+        if not is_dead(there):
             raise BusyError(f"{there.mountpoint} shows {there.pool} already: end that first with rowfs umount")
-        _detach(there, force=True)  # its daemon was killed
+        _take_away(there, force=True)  # its daemon was killed
     return place
 
 
-def _is_served(mount: Mount) -> bool:
-    """Whether a daemon answers for this very mount, not one that has the pool mounted elsewhere."""
-    try:
-        return _is_here(ask(mount, "info"), mount)
-    except DaemonGoneError:
-        return False
-
-
-def _is_here(info: dict[str, Any], mount: Mount) -> bool:
-    return bool(info.get("mountpoint", mount.mountpoint) == mount.mountpoint)
-
-
-def _option_words(read_only: bool, allow_other: bool, cache: int | None) -> list[str]:
-    words = ["ro"] * read_only + ["allow_other"] * allow_other
+def _option_words(read_only: bool, allow_other: bool, other_owner: bool, cache: int | None) -> list[str]:
+    words = ["ro"] * read_only + ["allow_other"] * allow_other + ["other_owner"] * other_owner
     return words if cache is None else [*words, f"cache={cache}"]
 
 
@@ -153,7 +144,12 @@ def umount(address: Address, force: bool, as_json: bool) -> None:
     try:
         _end_daemon(mount, force)
     except DaemonGoneError:
-        _detach(mount, force)
+        if not is_dead(mount):
+            raise BusyError(
+                f"{mount.mountpoint} is alive, but its daemon cannot be reached from here: "
+                f"unmount it with umount {mount.mountpoint}"
+            ) from None
+        _take_away(mount, force)
     if as_json:
         say_json({})
     else:
@@ -162,11 +158,11 @@ def umount(address: Address, force: bool, as_json: bool) -> None:
 
 def _end_daemon(mount: Mount, force: bool) -> None:
     """Asks the daemon to end, and returns when it has. Its process is held before: a pid may soon be another's."""
-    info = ask(mount, "info")
-    if not _is_here(info, mount):  # the daemon of this mount was killed, and the pool is mounted elsewhere now
-        _detach(mount, force)
+    hello = ask(mount, "hello")
+    if _is_bound(mount, hello.get("mountpoint", "")):
+        _unmount_place(mount, force)
         return
-    pidfd = _open_process(info["pid"])
+    pidfd = _open_process(hello["pid"])
     try:
         ask(mount, "umount", force=force or None)
         if pidfd is not None:
@@ -186,10 +182,24 @@ def _open_process(pid: int) -> int | None:
         return None
 
 
-def _detach(mount: Mount, force: bool) -> None:
-    """Takes away a mount that nobody serves any more. Raises RowfsError when that is refused."""
-    command = ["fusermount3", "-u", *(["-z"] if force else []), mount.mountpoint]
+def _is_bound(mount: Mount, mountpoint: str) -> bool:
+    """Whether this is a bind mount of one that is at `mountpoint`: not a single one that was moved."""
+    return mount.mountpoint != mountpoint and any(
+        (other.device, other.mountpoint) == (mount.device, mountpoint) for other in current_mounts()
+    )
+
+
+def _take_away(mount: Mount, force: bool) -> None:
+    """Unmounts what is dead. Raises RowfsError when that is refused."""
+    try:
+        _unmount_place(mount, force)
+    except RowfsError as error:
+        raise RowfsError(f"the daemon of {mount.pool} is gone, and its mount cannot be taken away: {error}") from None
+
+
+def _unmount_place(mount: Mount, force: bool) -> None:
+    command = ["fusermount3", "-u", *(["-z"] if force else []), "--", mount.mountpoint]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         why = os.fsdecode(done.stderr).strip() or f"{command[0]} failed"
-        raise RowfsError(f"the daemon of {mount.pool} is gone, and its mount cannot be taken away: {why}")
+        raise RowfsError(why)

@@ -9,22 +9,26 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from rowfs.base.mountinfo import is_below, parse
+from rowfs.base.mountinfo import FS_TYPE, MountLine, is_below, parse
 
 MOUNTINFO = "/proc/self/mountinfo"
-FS_TYPE = "fuse.rowfs"
 SYMLINKS_MAX = 40  # as Linux does
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted pool: the directory it shows its disks in, and the directory that holds it."""
+    """A mounted pool: the directory it shows its disks in, and the directory that holds it, as its daemon said.
+
+    Anybody may call a mount so. What the kernel itself tells of one is its device number, and who mounted it.
+    """
 
     mountpoint: str
     pool: str
+    device: str = field(default="", compare=False)  # major:minor
+    owner: int | None = field(default=None, compare=False)  # uid
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
@@ -37,14 +41,15 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
     for line in parse(text):
         found = [mount for mount in found if not is_below(mount.mountpoint, line.mountpoint)]
         if line.fs_type == FS_TYPE and line.root == "/":
-            found.append(Mount(line.mountpoint, unquote(line.source, errors="surrogateescape")))
+            pool = unquote(line.source, errors="surrogateescape")
+            found.append(Mount(line.mountpoint, pool, line.device, line.owner))
     return found
 
 
-def mount_points(mountinfo: str) -> list[tuple[str, str]]:
-    """Source and mountpoint of everything mounted, in the order of mounting."""
-    with open(mountinfo, "rb") as file:
-        return [(line.source, line.mountpoint) for line in parse(file.read())]
+def everything_mounted() -> list[MountLine]:
+    """What is mounted, of any type, in the order of mounting."""
+    with open(MOUNTINFO, "rb") as file:
+        return parse(file.read())
 
 
 def current_mounts() -> list[Mount]:

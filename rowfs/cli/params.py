@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -11,13 +12,14 @@ from rowfs.base.errors import NotFoundError, UsageError
 from rowfs.base.units import parse_size
 from rowfs.cli.addresses import Address, parse_address
 from rowfs.cli.completing import complete_address
+from rowfs.cli.connecting import mount_of_pool
 from rowfs.cli.mounts import current_mounts, resolve_path
 
 
 def find_address(text: str) -> Address:
     """What the path `text` names among the rowfs mounts there are now. Raises NotFoundError, UsageError."""
     mounts = current_mounts()
-    return parse_address(text, resolve_path(text, mounts), mounts, _is_pool)
+    return parse_address(text, resolve_path(text, mounts), mounts, _is_pool, lambda pool: mount_of_pool(pool, mounts))
 
 
 def _is_pool(path: str) -> bool:
@@ -28,13 +30,15 @@ def _is_pool(path: str) -> bool:
 
 def only_mount() -> Address:
     """The rowfs mount, when there is exactly one. Raises NotFoundError or UsageError otherwise."""
-    by_pool = {mount.pool: mount for mount in current_mounts()}
-    if not by_pool:
+    there = current_mounts()
+    own = [mount for mount in there if mount.owner == os.geteuid()]  # what others mount is not in the way
+    found = list({(mount.device, mount.pool): mount for mount in own or there}.values())
+    if not found:
         raise NotFoundError("nothing is mounted: mount a pool first with rowfs mount POOL DIR")
-    if len(by_pool) > 1:
-        listed = ", ".join(sorted(mount.mountpoint for mount in by_pool.values()))
+    if len(found) > 1:
+        listed = ", ".join(sorted(mount.mountpoint for mount in found))
         raise UsageError(f"there are several rowfs mounts: name one of {listed}")
-    (mount,) = by_pool.values()
+    (mount,) = found
     return Address(mount.mountpoint, mount)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from rowfs.base.errors import NotFoundError, no_snapshot
-from rowfs.cli.client import Client, PartsCallback
+from rowfs.cli.client import PartsCallback
+from rowfs.cli.connecting import client_of
 from rowfs.cli.mounts import Mount
 from rowfs.cli.progress import Progress
 
 
 def ask(mount: Mount, method: str, /, *, on_parts: PartsCallback | None = None, **params: Any) -> Any:
     """The result of `method`. `params` that are None are left out. Raises RowfsError."""
-    with Client(mount.pool) as client, Progress() as progress:
+    with client_of(mount) as client, Progress() as progress:
         return client.call(method, params, progress, on_parts)
 
 

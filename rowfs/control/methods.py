@@ -13,6 +13,7 @@ import trio
 import rowfs
 from rowfs.base.errors import CorruptionError, NotFoundError, RowfsError
 from rowfs.base.format import FORMAT_VERSION, TEMPORARY
+from rowfs.base.inodenumbers import disk_inode, snapshot_inode
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
 from rowfs.control.chains import select
@@ -27,16 +28,19 @@ from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
 from rowfs.rules.selectors import Selector, parse_selector
+from rowfs.service.kernelcache import run_apart
 from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
 from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
-from rowfs.verbs.pools import UMOUNT
+from rowfs.verbs.pools import HELLO, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 
 log = logging.getLogger(__name__)
+
+Attached = dict[int | str, list[Attachment]]  # as host.holders.attachments gives them
 
 PART_ITEMS = 1000  # of a long result, in one notification
 WARN_USED = 0.85
@@ -59,9 +63,13 @@ def _chosen(disk: Disk, selector: Selector | None) -> list[Snapshot] | None:
     return [snapshot for snapshot in chain if selector.matches(snapshot.labels)] or None
 
 
-def _file(target: Disk | Snapshot) -> str:
-    """The path of its file in the mount."""
-    return target.name if isinstance(target, Disk) else f"{SNAPSHOTS_DIR}/{target.owner.name}/{target.name}"
+def _attached(found: Attached, target: Disk | Snapshot) -> list[Attachment]:
+    """The loop devices on its file: by the inode, and those that are told by its path in the mount alone."""
+    if isinstance(target, Disk):
+        inode, path = disk_inode(target.inode), target.name
+    else:
+        inode, path = snapshot_inode(target.id), f"{SNAPSHOTS_DIR}/{target.owner.name}/{target.name}"
+    return found.get(inode, []) + found.get(path, [])
 
 
 class Methods:
@@ -78,6 +86,7 @@ class Methods:
         """The methods by name."""
         events = EventMethods(self._service)
         methods: dict[str, Method] = {
+            "hello": self.hello,
             "info": self.info,
             "list": self.list_disks,
             "create": self.create,
@@ -106,6 +115,18 @@ class Methods:
 
     # Looking
 
+    async def hello(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Which mount this daemon serves."""
+        parameters(params, HELLO)
+        own = self._service.own
+        return {
+            "pid": os.getpid(),
+            "version": rowfs.__version__,
+            "pool": self._pool.directory.current_path(),
+            "mountpoint": own.mountpoint,
+            "device": own.device,
+        }
+
     async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
         """The pool and its mount."""
         parameters(params, INFO)
@@ -113,7 +134,7 @@ class Methods:
         hot = dict(zip(("reads", "writes", "syncs"), extension.served(), strict=True))
         return {
             "pid": os.getpid(),
-            "mountpoint": self._service.mountpoint,
+            "mountpoint": self._service.own.mountpoint,
             "version": rowfs.__version__,
             "format": FORMAT_VERSION,
             **figures,
@@ -162,12 +183,12 @@ class Methods:
                 freed = None
                 if figures is not False and not snapshot.deleted:
                     freed = await _counted(self._pool.figures.freed_if_deleted(snapshot))
-                snapshots.append(snapshot_object(snapshot, freed, attached.get(_file(snapshot), [])))
+                snapshots.append(snapshot_object(snapshot, freed, _attached(attached, snapshot)))
                 done += 1
                 if not done % 256:
                     await caller.progress(done, total, "snapshots", "counting")
             held = await _counted(self._pool.figures.trimmed(disk)) if trimmed else None
-            found.append(disk_object(disk, attached.get(_file(disk), []), snapshots, held))
+            found.append(disk_object(disk, _attached(attached, disk), snapshots, held))
         return found
 
     async def _shown(self, *disks: Disk) -> list[dict[str, Any]]:
@@ -175,12 +196,12 @@ class Methods:
         attached = await self._attachments() if looked_for else {}
         found = []
         for disk in disks:
-            chain = [snapshot_object(item, None, attached.get(_file(item), [])) for item in disk.chain.values()]
-            found.append(disk_object(disk, attached.get(_file(disk), []), chain))
+            chain = [snapshot_object(item, None, _attached(attached, item)) for item in disk.chain.values()]
+            found.append(disk_object(disk, _attached(attached, disk), chain))
         return found
 
-    async def _attachments(self) -> dict[str, list[Attachment]]:
-        return await trio.to_thread.run_sync(attachments, self._service.mountpoint)
+    async def _attachments(self) -> Attached:
+        return await run_apart(attachments, self._service.own)
 
     # Disks
 

@@ -14,7 +14,7 @@ from typing import Self
 import trio
 
 from rowfs.base.errors import NO_SPACE
-from rowfs.base.format import SOCKET_FILE
+from rowfs.base.format import SOCKET_FILE, abstract_socket
 from rowfs.base.jsonrpc import NOT_ALLOWED, ROWFS_ERROR, encode, failure
 from rowfs.control.connection import Connection, Method
 from rowfs.service.tasks import contained
@@ -32,11 +32,19 @@ class Server:
     """Answers on POOL/control.sock. Each request runs as a task of its own."""
 
     def __init__(
-        self, pool_path: str, methods: dict[str, Method], make_room: Callable[[], None] = lambda: None
+        self,
+        place: str,
+        methods: dict[str, Method],
+        device: Callable[[], str] = lambda: "",
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
-        """`make_room` is called when the host has no space for the socket's name."""
-        self._directory = pool_path
+        """`place` leads to the pool's directory for as long as we run, wherever that is moved.
+
+        `device` tells the number of the mount; `make_room` is called when the host has no space for a name.
+        """
+        self._directory = place
         self._methods = methods
+        self._device = device
         self._make_room = make_room
         self._connections: set[Connection] = set()
         self._crowded = False  # clients are being refused
@@ -44,12 +52,14 @@ class Server:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the socket's file is there only meanwhile."""
         spare = _Spare()
-        with self._bind() as listener, spare:
+        with contextlib.ExitStack() as stack, spare:
+            listeners = [stack.enter_context(bound) for bound in self._bind_all()]
             try:
                 task_status.started()
-                async with trio.open_nursery() as nursery:
-                    while not await contained("accepting clients", self._accept_all, listener, spare, nursery):
-                        await trio.sleep(PAUSE_S)
+                async with trio.open_nursery() as accepting, trio.open_nursery() as clients:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept_always, listener, spare, clients)
+                    await trio.sleep_forever()
             finally:
                 with contextlib.suppress(OSError):  # whoever binds next removes what is left
                     os.unlink(os.path.join(self._directory, SOCKET_FILE))
@@ -60,6 +70,17 @@ class Server:
             await trio.sleep(0.01)
 
     # The socket
+
+    def _bind_all(self) -> list[trio.socket.SocketType]:
+        """Both sockets; on a host that is only to be read, the one that needs no file."""
+        abstract = self._bind_abstract()
+        try:
+            named = self._bind()
+        except OSError as error:
+            if abstract is None or error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            return [abstract]
+        return [named, abstract] if abstract else [named]
 
     def _bind(self) -> trio.socket.SocketType:
         # Through the directory's descriptor: a socket's path has 107 bytes at most, a pool's path may have more.
@@ -82,6 +103,20 @@ class Server:
             os.close(directory)
         return trio.socket.from_stdlib_socket(bound)
 
+    def _bind_abstract(self) -> trio.socket.SocketType | None:
+        """By this name we are found when the file is not: the pool's directory was moved, or the file removed."""
+        if not self._device():
+            return None
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bound.bind(abstract_socket(self._device()))
+            bound.listen(BACKLOG)
+        except OSError as error:  # anybody may take the name, but not answer for us: clients look who listens
+            log.warning("the daemon listens on %s alone: %s", SOCKET_FILE, error.strerror)
+            bound.close()
+            return None
+        return trio.socket.from_stdlib_socket(bound)
+
     def _bind_to(self, bound: socket.socket, path: str) -> None:
         try:
             bound.bind(path)
@@ -92,6 +127,10 @@ class Server:
             bound.bind(path)
 
     # Clients
+
+    async def _accept_always(self, listener: trio.socket.SocketType, spare: _Spare, nursery: trio.Nursery) -> None:
+        while not await contained("accepting clients", self._accept_all, listener, spare, nursery):
+            await trio.sleep(PAUSE_S)
 
     async def _accept_all(self, listener: trio.socket.SocketType, spare: _Spare, nursery: trio.Nursery) -> None:
         while True:

@@ -1,22 +1,25 @@
-"""Who uses a disk's file: loop devices and what is mounted from them, and processes that have it open.
+"""Who uses a file of our mount: loop devices and what is mounted from them, and processes that have it open.
 
-A file of ours is named by its path in the mount (`vm1`, `.snapshots/vm1/before`), by whatever way it was opened: the
-kernel tells a loop device's file by the path through the mount that it was opened on, in that mount's namespace. Only
-/proc and /sys are looked at. None of this waits for a mount, so that nobody else's dead server holds us up.
+A file of ours is the device number of the mount and an inode, by whatever path, in whatever namespace it was opened; a
+path says nothing. Where loop devices cannot be asked what they show, since we are not root, their paths are all there
+is: what is told by them is marked so, and good for a warning alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from errno import EPERM, ETIMEDOUT
 
-from rowfs.base.mountinfo import MountLine, is_below, place_in
-from rowfs.host.views import mounts, process_shown, views
+from rowfs.base.errors import RowfsError
+from rowfs.base.mountinfo import MountLine, place_in
+from rowfs.host.loops import FileNumbers, Loop, loops
+from rowfs.host.views import OwnMount, mounts, process_shown
 
-_LOOP = re.compile(r"loop\d+")
+# Of these a mount has another device number than the device it is on; and no user but root can mount one.
+_NUMBERLESS = ("btrfs", "bcachefs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Attachment:
 
     device: str
     mounts: list[str]
+    by_path: bool = False  # told by the path of its file alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,97 +39,118 @@ class FileSystem:
     mount_id: int  # of mountinfo: tells whether the mountpoint still leads there
 
 
-def attachments(mountpoint: str) -> dict[str, list[Attachment]]:
-    """The loop devices on files of our mount at `mountpoint`, by file."""
+def attachments(own: OwnMount) -> dict[int | str, list[Attachment]]:
+    """The loop devices on files of our mount, by inode; those told by their path alone, by that path in the mount."""
     there = mounts()
-    found: dict[str, list[Attachment]] = {}
-    for loop, name in _loops(mountpoint):
-        found.setdefault(name, []).append(
-            Attachment(loop, [mount.mountpoint for mount in there if _is_on(mount, loop)])
-        )
+    found: dict[int | str, list[Attachment]] = {}
+    for loop in loops():
+        if loop.shows is None:
+            key: int | str | None = place_in(loop.file, own.views_anywhere())
+        else:
+            key = loop.shows.inode if loop.shows.device == own.device else None
+        if key:
+            places = [mount.mountpoint for mount in mounted_from(loop, there)]
+            found.setdefault(key, []).append(Attachment(loop.device, places, by_path=loop.shows is None))
     return found
 
 
-def loop_devices(mountpoint: str, name: str) -> list[str]:
-    """The loop devices on one file."""
-    return [loop for loop, file in _loops(mountpoint) if file == name]
+def loop_devices(own: OwnMount, inode: int) -> list[Loop]:
+    """The loop devices on one file, as far as they can be asked."""
+    return [loop for loop in loops() if loop.shows == FileNumbers(own.device, inode)]
 
 
-def _loops(mountpoint: str) -> Iterator[tuple[str, str]]:
-    """The loop devices on files of our mount, and their files."""
-    backing = list(_backing_files())
-    seen = views(mountpoint) if backing else []
-    for device, path in backing:
-        name = place_in(path, seen)
-        if name:
-            yield device, name
+def mounted_from(loop: Loop, there: list[MountLine]) -> list[MountLine]:
+    """What is mounted from a loop device or its partitions."""
+    numbers = loop.numbers()
+    return [mount for mount in there if _device_below(mount) in numbers]
 
 
-def _backing_files() -> Iterator[tuple[str, str]]:
-    """All loop devices, and the path of each one's file."""
-    for name in sorted(filter(_LOOP.fullmatch, os.listdir("/sys/block"))):
-        path = _backing_file(name)
-        if path is not None:
-            yield f"/dev/{name}", path
-
-
-def _backing_file(loop: str) -> str | None:
+def _device_below(mount: MountLine) -> str:
+    """The number of the device that a mounted file system is on."""
+    if mount.fs_type not in _NUMBERLESS:
+        return mount.device
     try:
-        with open(f"/sys/block/{loop}/loop/backing_file", "rb") as file:
-            return os.fsdecode(file.read().removesuffix(b"\n"))  # a name may end in one, too
-    except OSError:  # not attached
-        return None
+        number = os.stat(mount.source).st_rdev
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
-def file_systems(mountpoint: str, name: str) -> list[FileSystem]:
+def file_systems(own: OwnMount, inode: int) -> list[FileSystem]:
     """What is mounted from loop devices on a file, or from their partitions: each file system once.
 
-    Of several mountpoints the last is taken: an earlier one may be covered by it.
+    Of several mountpoints the last is taken: an earlier one may be covered by it. Raises RowfsError when a device that
+    seems to be on a file of ours does not tell which: the wrong file system might be frozen, or one left out.
     """
     there = mounts()
-    by_source = {
-        mount.source: mount for loop in loop_devices(mountpoint, name) for mount in there if _is_on(mount, loop)
-    }
-    return [FileSystem(mount.mountpoint, mount.mount_id) for mount in by_source.values()]
+    by_device: dict[str, MountLine] = {}
+    for loop in loops():
+        if loop.shows is None:
+            _check_not_ours(loop, own)
+        elif loop.shows == FileNumbers(own.device, inode):
+            by_device |= {mount.device: mount for mount in mounted_from(loop, there)}
+    return [FileSystem(mount.mountpoint, mount.mount_id) for mount in by_device.values()]
 
 
-def _is_on(mount: MountLine, loop: str) -> bool:
-    return re.fullmatch(re.escape(loop) + r"(p\d+)?", mount.source) is not None
+def _check_not_ours(loop: Loop, own: OwnMount) -> None:
+    if place_in(loop.file, own.views_anywhere()) is None:
+        return
+    if os.geteuid() != 0:
+        raise RowfsError(f"only root can tell which disk {loop.device} is on, and freeze it", EPERM)
+    raise RowfsError(f"{loop.device} does not tell in time which disk it is on: try again", ETIMEDOUT)
 
 
-def users(mountpoint: str, name: str) -> str:
-    """Who uses a file, for a message; empty when it cannot be told."""
-    seen = views(mountpoint)
-    return ", ".join(devices(mountpoint, name) + _processes(lambda path: place_in(path, seen) == name))
+def users(own: OwnMount, inode: int, name: str) -> str:
+    """Who uses a file, which is called `name` in the mount, for a message; empty when it cannot be told."""
+    return ", ".join(devices(own, inode, name) + _processes(own, lambda found: found == inode))
 
 
-def devices(mountpoint: str, name: str) -> list[str]:
+def devices(own: OwnMount, inode: int, name: str) -> list[str]:
     """The loop devices that a file is attached to, each with where it is mounted, for a message."""
+    found = attachments(own)
     return [
         f"{item.device}" + (f" (mounted on {', '.join(item.mounts)})" if item.mounts else "")
-        for item in attachments(mountpoint).get(name, [])
+        for item in found.get(inode, []) + found.get(name, [])
     ]
 
 
-def users_below(mountpoint: str) -> list[str]:
-    """The loop devices and processes that have something open below a mountpoint, or work there."""
-    loops = [device for device, path in _backing_files() if is_below(path, mountpoint)]
-    return loops + _processes(lambda path: is_below(path, mountpoint))
+def users_below(own: OwnMount) -> list[str]:
+    """The loop devices and processes that have something of our mount open, or work there."""
+    found = [item.device for items in attachments(own).values() for item in items]
+    return found + _processes(own, lambda inode: True)
 
 
-def _processes(wanted: Callable[[str], bool]) -> list[str]:
-    """The other processes that have such a path open, or work in it, as `name (pid)`, as far as one may look."""
+def _processes(own: OwnMount, wanted: Callable[[int], bool]) -> list[str]:
+    """The other processes that have such a file of ours open, or work in it, as `name (pid)`, if one may look."""
+    ids = {view.mount_id for view in own.views_anywhere()}
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        if int(pid) != os.getpid() and any(wanted(target) for target in _open_paths(pid)):
+        if int(pid) != os.getpid() and any(mount in ids and wanted(inode) for mount, inode in _opened(pid)):
             with contextlib.suppress(OSError):
                 found.append(process_shown(pid))
     return found
 
 
-def _open_paths(pid: str) -> Iterator[str]:
+def _opened(pid: str) -> Iterator[tuple[int, int]]:
+    """Mount id and inode of what a process has open or works in. No mount is asked, so that none holds us up."""
     with contextlib.suppress(OSError):
-        yield os.readlink(f"/proc/{pid}/cwd")
+        yield _working_directory(pid)
+    with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                yield os.readlink(f"/proc/{pid}/fd/{fd}")
+                yield _fdinfo(f"/proc/{pid}/fdinfo/{fd}")
+
+
+def _working_directory(pid: str) -> tuple[int, int]:
+    fd = os.open(f"/proc/{pid}/cwd", os.O_PATH | os.O_CLOEXEC)
+    try:
+        return _fdinfo(f"/proc/thread-self/fdinfo/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _fdinfo(path: str) -> tuple[int, int]:
+    """The mount id and the inode in a file of fdinfo, proc_pid_fdinfo(5); 0 for what the kernel does not tell."""
+    with open(path, "rb") as file:
+        found = dict(line.split(b":", 1) for line in file.read().split(b"\n") if b":" in line)
+    return int(found.get(b"mnt_id", b"0")), int(found.get(b"ino", b"0"))

@@ -1,36 +1,48 @@
-"""Where our mount can be seen: on its mountpoint, through bind mounts of it or a part, in other mount namespaces."""
+"""Where our mount can be seen: on its mountpoint, through bind mounts of it or a part, in other mount namespaces.
+
+It is told by its device number. A mount's type and source are what its owner likes to call it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from rowfs.base.mountinfo import MountLine, parse
+from rowfs.base.errors import RowfsError
+from rowfs.base.mountinfo import FS_TYPE, MountLine, parse
 from rowfs.base.names import printable
 
-FS_TYPE = "fuse.rowfs"
+
+@dataclass(slots=True)
+class OwnMount:
+    """The daemon's mount: where it was mounted, and its device number as major:minor (empty while it is not)."""
+
+    mountpoint: str
+    device: str = ""
+
+    def find(self) -> None:
+        """Learn the device number, just mounted. Raises RowfsError when it is not there."""
+        at = [line for line in mounts() if line.mountpoint == self.mountpoint and line.fs_type == FS_TYPE]
+        if not at or at[-1].owner != os.getuid():
+            raise RowfsError(f"what was mounted on {self.mountpoint} is not there any more")
+        self.device = at[-1].device
+
+    def views(self) -> list[MountLine]:
+        """The places of it in our namespace, the mountpoint first."""
+        ours = [line for line in mounts() if line.device == self.device]
+        return sorted(ours, key=lambda line: (line.mountpoint, line.root) != (self.mountpoint, "/"))
+
+    def views_anywhere(self) -> list[MountLine]:
+        """These, and the ones in other namespaces, with their paths there."""
+        return self.views() + [line for _, line in _elsewhere(self.device)]
 
 
 def mounts(pid: str = "self") -> list[MountLine]:
     """Everything mounted in the namespace of a process, in the order of mounting."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         return parse(file.read())
-
-
-def views(mountpoint: str) -> list[MountLine]:
-    """All places of our own mount at `mountpoint`, there first; paths are as their namespace has them."""
-    ours = own_views(mountpoint)
-    return ours + [line for _, line in _elsewhere(ours[0].device)]
-
-
-def own_views(mountpoint: str) -> list[MountLine]:
-    """Of these, the ones in our namespace."""
-    there = mounts()
-    at = [line for line in there if line.mountpoint == mountpoint and line.fs_type == FS_TYPE]
-    if not at:  # something else covers it: what was opened there is still known by this path
-        return [MountLine(0, "", "/", mountpoint, FS_TYPE, "")]
-    return [at[-1], *(line for line in there if line.device == at[-1].device and line is not at[-1])]
 
 
 def holders_elsewhere(device: str) -> list[str]:

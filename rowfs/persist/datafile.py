@@ -20,6 +20,7 @@ from rowfs.base.errors import NO_SPACE, CorruptionError, NoSpaceError, PoolError
 from rowfs.base.format import pack_label, unpack_label
 from rowfs.base.ranges import Span
 from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, BlockAddress
+from rowfs.persist.pooldir import open_regular
 
 OFFSET_MAX = 1 << 63  # of off_t
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
@@ -38,7 +39,7 @@ class DataFile:
         """Raises PoolError when there is no data file of a known format at `path`."""
         self.path = path
         try:
-            self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            self._fd = open_regular(path, os.O_RDONLY if read_only else os.O_RDWR)
         except OSError as error:
             raise PoolError(f"cannot open {path}: {error.strerror}") from None
         self._host_free = 0  # bytes, as it last said

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import struct
+from errno import EACCES, EPERM, EROFS
 
-from rowfs.base.errors import NO_SPACE, BusyError
+from rowfs.base.errors import HeldError
 from rowfs.base.mountinfo import is_below, parse
+from rowfs.base.names import printable
+from rowfs.persist.pooldir import open_regular
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # linux/fs.h, 64-bit
 FS_NOCOW_FL = 0x00800000
+UNWRITABLE = (EROFS, EACCES, EPERM)  # what a host says that is only to be read
+HOLDER_BYTES_MAX = 8192  # of what a lock's file tells: a path, with escapes
+_HOLDER = re.compile(rb"(process \d+)(?:(, mounted on .*) as (\d+:\d+))?\n")
 BTRFS_SUPER_MAGIC = 0x9123683E  # linux/magic.h
 
 
@@ -44,31 +52,51 @@ def file_system_type(path: str) -> str:
 class Lock:
     """A file held with flock(2) while this object is open; the kernel lets go of it when the process dies."""
 
-    def __init__(self, path: str, what: str) -> None:
-        """Raises BusyError naming the holder of `what`."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with open(path) as file:
-                holder = file.read(64).strip() or "another process"
-            os.close(self._fd)
-            raise BusyError(f"{what} is in use by {holder}") from None
-        self._say_who()
+    def __init__(self, path: str, what: str, read_only: bool = False) -> None:
+        """With `read_only` it need not be one that can be written: then it is shared with others who only read.
 
-    def _say_who(self) -> None:
-        line = f"process {os.getpid()}\n".encode()
-        try:  # in place: once its block is given back, a full host has no other
-            os.write(self._fd, line)
+        Raises HeldError naming the holder of `what`, PoolError for what is no file of ours, OSError.
+        """
+        self._fd, self._writable = _opened_lock(path, read_only)
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_EX if self._writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = _HOLDER.match(os.read(self._fd, HOLDER_BYTES_MAX))
+            os.close(self._fd)
+            holder, mounted, device = said.groups(b"") if said else (b"another process", b"", b"")
+            error = HeldError(f"{what} is in use by {os.fsdecode(holder + mounted)}")
+            error.mounted_as = device.decode() or None
+            raise error from None
+        self.say()
+
+    def say(self, mountpoint: str = "", device: str = "") -> None:
+        """Have the file tell others who holds it, and which mount the pool is shown on, if any. Best effort."""
+        if not self._writable:
+            return
+        mounted = f", mounted on {printable(mountpoint)} as {device}" if mountpoint else ""
+        line = f"process {os.getpid()}{mounted}\n".encode()
+        with contextlib.suppress(OSError):  # then whoever asks hears that it is in use, and not by whom
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, line)  # in place: once its block is given back, a full host has no other
             os.ftruncate(self._fd, len(line))
-        except OSError as error:
-            if error.errno not in NO_SPACE:  # else whoever asks hears that it is in use, and not by whom
-                os.close(self._fd)
-                raise
 
     def close(self) -> None:
-        """Let go."""
+        """Let go. The lock itself, too: threads with descriptors of their own (`run_apart`) have a copy of this one."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
+
+
+def _opened_lock(path: str, read_only: bool) -> tuple[int, bool]:
+    """A descriptor, and whether it can be written through."""
+    try:
+        return open_regular(path, os.O_RDWR | os.O_CREAT), True
+    except OSError as error:
+        if not read_only or error.errno not in UNWRITABLE:
+            raise
+    try:
+        return open_regular(path, os.O_RDONLY), False
+    except FileNotFoundError:  # nobody has ever held it, and nobody can
+        return os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False
 
 
 def sync_directory(path: str) -> None:

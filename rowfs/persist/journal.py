@@ -20,7 +20,8 @@ from typing import NamedTuple
 from rowfs.base.errors import PoolError, StorageError
 from rowfs.base.journalcode import JournalRecord, decode, decode_first, encode_first
 from rowfs.base.units import BLOCK_BYTES, MIB
-from rowfs.persist.hostfs import sync_directory
+from rowfs.persist.hostfs import UNWRITABLE, sync_directory
+from rowfs.persist.pooldir import open_regular
 
 JOURNAL_BYTES = 4 * MIB  # at first: some 500 records of a page between two commits
 JOURNAL_BYTES_MAX = 64 * MIB
@@ -42,8 +43,11 @@ class JournalError(StorageError):
 class Journal:
     """The journal of one pool. The owner places records, any one thread at a time writes them, in that order."""
 
-    def __init__(self, path: str) -> None:
-        """The file is made by `prepare`. Raises PoolError when there is one that cannot be opened."""
+    def __init__(self, path: str, read_only: bool = False) -> None:
+        """The file is made by `prepare`. Raises PoolError when there is one that cannot be opened.
+
+        With `read_only` it need not be one that can be written.
+        """
         self._path = path
         self._fd = -1
         self._size_bytes = 0  # that are ready for records
@@ -53,7 +57,7 @@ class Journal:
         self.nonce = 0
         self._next = BLOCK_BYTES
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self._fd = _opened(path, read_only)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -100,10 +104,10 @@ class Journal:
             return
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             self._lengthen(size_bytes)
             sync_directory(os.path.dirname(self._path))
-        except OSError:
+        except (OSError, PoolError):
             return
         self._size_bytes = size_bytes
 
@@ -201,3 +205,12 @@ def _damage(number: int, later: Iterable[JournalRecord]) -> str | None:
     if not known:
         return None
     return f"its record {number} is damaged, and {len(known)} that were written after it are whole, up to {max(known)}"
+
+
+def _opened(path: str, read_only: bool) -> int:
+    try:
+        return open_regular(path, os.O_RDWR)
+    except OSError as error:
+        if not read_only or error.errno not in UNWRITABLE:
+            raise
+        return open_regular(path, os.O_RDONLY)

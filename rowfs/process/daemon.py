@@ -20,12 +20,12 @@ from urllib.parse import quote
 
 import trio
 
-from rowfs.base.errors import BusyError, RowfsError, StorageError, UsageError, system_error_line
+from rowfs.base.errors import BusyError, HeldError, RowfsError, StorageError, UsageError, system_error_line
 from rowfs.base.format import LOG_FILE
 from rowfs.base.names import printable
 from rowfs.control.methods import Methods
 from rowfs.control.server import Server
-from rowfs.host.views import holders_elsewhere, own_views
+from rowfs.host.views import holders_elsewhere
 from rowfs.mount import session
 from rowfs.mount.operations import Operations
 from rowfs.native import extension
@@ -36,7 +36,7 @@ from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
 from rowfs.service.tasks import alone, contained, log_fault
-from rowfs.store.pool import Pool, is_pool
+from rowfs.store.pool import Pool, is_pool, open_log
 
 log = logging.getLogger("rowfs")
 
@@ -78,7 +78,7 @@ def _start(arguments: argparse.Namespace) -> Daemon:
     options = parse_options(arguments.options)
     check_mountpoint(arguments.mountpoint, arguments.pool)
     if is_pool(arguments.pool):  # else nothing is made there
-        log_to(None if arguments.foreground else os.path.join(arguments.pool, LOG_FILE))
+        _begin_log(arguments, options.other_owner)
     pool = _open(arguments.pool, options)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
@@ -106,14 +106,29 @@ def _check_names() -> None:
         raise UsageError("the daemon runs in UTF-8 alone: start it as python -X utf8, as rowfs mount does")
 
 
+def _begin_log(arguments: argparse.Namespace, other_owner: bool = False) -> None:
+    """Log to the pool's directory, or in the foreground to stderr. Raises RowfsError, OSError."""
+    log_to(
+        None
+        if arguments.foreground
+        else lambda flags, mode: open_log(arguments.pool, flags, mode, other_owner=other_owner)
+    )
+
+
 def _open(path: str, options: Options) -> Pool:
     """The pool; if it was just unmounted, when its daemon is done. Raises RowfsError."""
     deadline = time.monotonic() + GOODBYE_S
     while True:
         try:
-            return Pool(path, options.read_only, options.cache_bytes)
-        except BusyError:
-            if is_mounted(path) or time.monotonic() > deadline:
+            return Pool(
+                path,
+                options.read_only,
+                options.cache_bytes,
+                other_owner=options.other_owner,
+                recovery=options.recovery,
+            )
+        except HeldError as error:
+            if (error.mounted_as and is_mounted(error.mounted_as)) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
@@ -124,8 +139,8 @@ def _refuse(arguments: argparse.Namespace, error: BaseException) -> int:
     if not isinstance(error, RowfsError | OSError):
         path = os.path.join(arguments.pool, LOG_FILE)
         if not log.hasHandlers():
-            with contextlib.suppress(OSError):  # without a log the line is all there is
-                log_to(None if arguments.foreground else path)
+            with contextlib.suppress(OSError, RowfsError):  # without a log the line is all there is
+                _begin_log(arguments)
         log_fault("mounting the pool", error)
         line = f"a fault in rowfs itself: {type(error).__name__}: {error} ({path} shows where)"
     line = printable(line)  # one line, whatever names are in it
@@ -147,8 +162,10 @@ class Daemon:
         pool.io.zeros.after_s = options.zeros_s
         self._service = Service(pool, mountpoint, session.invalidate)
         born_ns = pool.catalog.pool.created_ns
+        self._own = self._service.own
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
-        self._server = Server(pool.path, Methods(self._service, self._unmount).table(), pool.release_reserve)
+        methods = Methods(self._service, self._unmount).table()
+        self._server = Server(pool.directory.place, methods, lambda: self._own.device, pool.release_reserve)
         self._over = trio.Event()  # unmounted, and everything durable that can be
         self.ready = False  # whoever waits for the mount knows that it is there
         self.broken = False  # a fault has ended it
@@ -162,6 +179,8 @@ class Daemon:
         if self._options.read_only:
             words.add("ro")
         session.mount(self._operations, self._mountpoint, words)
+        self._own.find()
+        self._pool.say_mounted(self._mountpoint, self._own.device)
 
     @property
     def failed(self) -> bool:
@@ -185,6 +204,7 @@ class Daemon:
                 self._gone = not self._left
             else:
                 self.broken = True
+            self._pool.say_mounted()
             self._tell("unmount")
             await self._settle()
             self._service.ending = True
@@ -199,7 +219,7 @@ class Daemon:
             self._pool.catalog.events.add(verb, text=text)
 
     async def _say_ready(self, ready_fd: int | None) -> None:
-        await contained("tuning the mount", trio.to_thread.run_sync, tune, self._mountpoint)
+        await contained("tuning the mount", trio.to_thread.run_sync, tune, self._own.device)
         extension.warn_if_missing()
         log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
         self._tell("mount", "" if self._pool.was_clean else "after it was not unmounted in order")
@@ -217,23 +237,22 @@ class Daemon:
 
     async def _unmount(self, force: bool) -> None:
         """For the socket. Raises BusyError; StorageError when not everything became durable."""
-        device = (await trio.to_thread.run_sync(own_views, self._mountpoint))[0].device
         await run_apart(self._take_down, force)
         if force:
             session.terminate()
         else:
-            await self._gone_elsewhere(device)
+            await self._gone_elsewhere()
         await self._over.wait()
         why = self._pool.commits.failed or self._lost
         if why:
             raise StorageError(f"unmounted, but not everything could be made durable: {why}")
 
-    async def _gone_elsewhere(self, device: str) -> None:
+    async def _gone_elsewhere(self) -> None:
         """Wait until no other namespace has the mount. Raises BusyError where that takes long."""
         with trio.move_on_after(ELSEWHERE_S):
             await self._over.wait()
             return
-        if others := await trio.to_thread.run_sync(holders_elsewhere, device):
+        if others := await trio.to_thread.run_sync(holders_elsewhere, self._own.device):
             raise BusyError(
                 f"{self._mountpoint} is unmounted here, but not in the mount namespaces of {', '.join(others)}: "
                 f"the daemon ends when they do, or when it is sent SIGTERM"
@@ -242,7 +261,7 @@ class Daemon:
     def _take_down(self, force: bool) -> None:
         if force:
             self._write_back()
-        unmount(self._mountpoint, lazy=force)
+        unmount(self._own, lazy=force)
 
     def _write_back(self) -> None:
         """What the kernel has cached reaches us before it is cut off. If it cannot, force is for just that."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import stat
 import sys
 import threading
-from errno import EDQUOT, ELOOP, ENOSPC, EROFS
+from collections.abc import Callable
+from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from types import TracebackType
 from typing import TextIO
 
@@ -20,15 +20,15 @@ from rowfs.base.names import printable
 from rowfs.service.tasks import log_fault
 
 LOG_MODE = 0o644  # the pool's directory keeps others out
-_NO_LOG_NOW = (EROFS, ENOSPC, EDQUOT)  # the pool can be used all the same
+_NO_LOG_NOW = (EROFS, EACCES, ENOSPC, EDQUOT)  # the pool can be used all the same
 
 
-def log_to(path: str | None) -> None:
-    """Begin to log: to the file at `path`, and then descriptor 2 leads there too; or to stderr.
+def log_to(opened: Callable[[int, int], int] | None) -> None:
+    """Begin to log: to the file that is opened with flags and mode, and descriptor 2 leads there too; or to stderr.
 
-    Raises OSError when the file cannot be opened, unless the host takes no new files just now.
+    Raises what that raises, unless the host takes no new files just now.
     """
-    stream = sys.stderr if path is None else _opened(path)
+    stream = sys.stderr if opened is None else _stream(opened)
     if stream is not None:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -40,17 +40,13 @@ def log_to(path: str | None) -> None:
     threading.excepthook = _left_thread
 
 
-def _opened(path: str) -> TextIO | None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def _stream(opened: Callable[[int, int], int]) -> TextIO | None:
     try:
-        fd = os.open(path, flags, LOG_MODE)
+        fd = opened(os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_MODE)
     except OSError as error:
         if error.errno in _NO_LOG_NOW:
             return None
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(ELOOP, "the log is no regular file", path)
     os.dup2(fd, 2)
     return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 

@@ -7,11 +7,11 @@ import ctypes
 import os
 import subprocess
 from errno import EBUSY, EPERM
-from urllib.parse import unquote
 
 from rowfs.base.errors import BusyError, NotFoundError, RowfsError, UsageError
+from rowfs.base.mountinfo import FS_TYPE
 from rowfs.host.holders import users_below
-from rowfs.host.views import mounts, own_views
+from rowfs.host.views import OwnMount, mounts
 
 MNT_DETACH = 2  # umount(2)
 PR_SET_IO_FLUSHER = 57  # prctl(2)
@@ -32,65 +32,73 @@ def check_mountpoint(mountpoint: str, pool: str) -> None:
         raise BusyError(f"something is mounted on {mountpoint} already")
 
 
-def is_mounted(pool: str) -> bool:
-    """Whether the pool of this absolute path is mounted anywhere."""
-    return any(unquote(line.source, errors="surrogateescape") == pool for line in mounts())
+def is_mounted(device: str) -> bool:
+    """Whether the mount of this device number is still there."""
+    return any(line.device == device and line.fs_type == FS_TYPE for line in mounts())
 
 
-def unmount(mountpoint: str, lazy: bool) -> None:
-    """Unmount; `lazy`: even when in use, and bind mounts of it as well.
+def unmount(own: OwnMount, lazy: bool) -> None:
+    """Unmount; `lazy`: even when in use, and bind mounts of it as well. A mount that was moved is found.
 
     Raises BusyError naming who uses it, or the bind mounts. Blocks: not on the trio thread.
     """
-    others = [line.mountpoint for line in own_views(mountpoint)[1:]]
-    if others and not lazy:
+    places = [line.mountpoint for line in own.views()]
+    if len(places) > 1 and not lazy:
         raise BusyError(
-            f"{mountpoint} can also be seen on {', '.join(others)} (mount --bind): unmount that first, or use --force"
+            f"{places[0]} can also be seen on {', '.join(places[1:])} (mount --bind): unmount that first, "
+            f"or use --force"
         )
-    for place in [*others, mountpoint]:
-        _unmount(place, lazy)
+    for place in places[::-1]:
+        _check_uncovered(own, place)
+        _unmount(own, place, lazy)
 
 
-def _unmount(mountpoint: str, lazy: bool) -> None:
+def _check_uncovered(own: OwnMount, place: str) -> None:
+    """Raises BusyError when what would be unmounted is somebody else's, mounted over ours."""
+    there = [line for line in mounts() if line.mountpoint == place]
+    if there and there[-1].device != own.device:
+        raise BusyError(f"something else is mounted over {place}: unmount that first")
+
+
+def _unmount(own: OwnMount, mountpoint: str, lazy: bool) -> None:
     if _libc.umount2(os.fsencode(mountpoint), MNT_DETACH if lazy else 0) == 0:
         return
     code = ctypes.get_errno()
     if code == EPERM:
-        _unmount_as_user(mountpoint, lazy)
+        _unmount_as_user(own, mountpoint, lazy)
     elif code == EBUSY:
-        raise _busy(mountpoint)
+        raise _busy(own, mountpoint)
     else:
         raise RowfsError(f"cannot unmount {mountpoint}: {os.strerror(code)}", code)
 
 
-def _unmount_as_user(mountpoint: str, lazy: bool) -> None:
+def _unmount_as_user(own: OwnMount, mountpoint: str, lazy: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         said = os.fsdecode(done.stderr).strip()
         if "busy" in said.lower():
-            raise _busy(mountpoint)
+            raise _busy(own, mountpoint)
         raise RowfsError(f"cannot unmount {mountpoint}: {said}")
 
 
-def _busy(mountpoint: str) -> BusyError:
-    who = users_below(mountpoint)
+def _busy(own: OwnMount, mountpoint: str) -> BusyError:
+    who = users_below(own)
     return BusyError(
         f"{mountpoint} is in use{' by ' + ', '.join(who) if who else ''}: close that first, or use --force"
     )
 
 
-def tune(mountpoint: str) -> None:
+def tune(device: str) -> None:
     """Ask the kernel for more readahead and requests on our mount and no deadlock on reclaim, as far as we may."""
     _libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)  # our own allocations must not wait for writes to our own mount
-    device = os.stat(mountpoint).st_dev
-    bdi = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}"
+    bdi, minor = f"/sys/class/bdi/{device}", device.partition(":")[2]
     for path, value in (
         (f"{bdi}/read_ahead_kb", READ_AHEAD_KIB),
         (f"{bdi}/strict_limit", 0),  # else 1 % of memory is all that may be dirty for FUSE
         (f"{bdi}/max_ratio", 50),
-        (f"/sys/fs/fuse/connections/{os.minor(device)}/max_background", BACKGROUND_REQUESTS),
-        (f"/sys/fs/fuse/connections/{os.minor(device)}/congestion_threshold", BACKGROUND_REQUESTS * 3 // 4),
+        (f"/sys/fs/fuse/connections/{minor}/max_background", BACKGROUND_REQUESTS),
+        (f"/sys/fs/fuse/connections/{minor}/congestion_threshold", BACKGROUND_REQUESTS * 3 // 4),
     ):
         with contextlib.suppress(OSError), open(path, "w") as file:
             file.write(str(value))

@@ -35,6 +35,8 @@ class Options:
     cache_bytes: int = CACHE_BYTES
     fuse: frozenset[str] = frozenset()  # words for libfuse
     shown: Shown = AS_THEY_ARE
+    other_owner: bool = False  # the pool may belong to another user
+    recovery: bool = True  # what the journal holds is put into the map first
     zeros_s: float | None = AFTER_S  # how long blocks of zeros stay data; None: until the disk is trimmed
 
 
@@ -44,6 +46,7 @@ def parse_options(text: str) -> Options:
     uid = gid = None
     umask = 0
     zeros_s: float | None = AFTER_S
+    other_owner, recovery = False, True
     for word in filter(None, text.split(",")):
         name, _, value = word.partition("=")
         if word in ("ro", "rw"):
@@ -58,14 +61,20 @@ def parse_options(text: str) -> Options:
             umask = _umask(value)
         elif name == "zeros" and value:
             zeros_s = _zeros(value)
+        elif word == "other_owner":
+            other_owner = True
+        elif word == "norecovery":
+            recovery = False
         elif word in _FUSE:
             fuse.add(word)
         elif word not in _IGNORED and not word.startswith(_IGNORED_BEGINNINGS):
             raise UsageError(
-                f"there is no mount option {word}: ro, allow_other, uid=USER, gid=GROUP, umask=MODE, cache=SIZE "
-                f"and zeros=SECONDS are"
+                f"there is no mount option {word}: ro, allow_other, uid=USER, gid=GROUP, umask=MODE, cache=SIZE, "
+                f"zeros=SECONDS, other_owner and norecovery are"
             )
-    return Options(read_only, cache_bytes, frozenset(fuse), Shown(uid, gid, umask), zeros_s)
+    if not recovery and not read_only:
+        raise UsageError("norecovery leaves out what was synced last: only with ro")
+    return Options(read_only, cache_bytes, frozenset(fuse), Shown(uid, gid, umask), other_owner, recovery, zeros_s)
 
 
 def _cache(text: str) -> int:

@@ -7,14 +7,16 @@ whose sync has returned always has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from errno import EINVAL
 
 import trio
 
 from rowfs.base.errors import RowfsError
 from rowfs.base.format import GroupRecord
+from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.holders import FileSystem, file_systems
+from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
 from rowfs.store.groups import Wanted
 from rowfs.store.model import Disk, Snapshot
@@ -57,7 +59,7 @@ class GroupVerbs:
         self, wanted: Sequence[Wanted], name: str, description: str, limit_s: float, kind: str
     ) -> GroupRecord:
         disks = [disk for disk, _ in wanted]
-        systems = await trio.to_thread.run_sync(self._file_systems, [disk.name for disk in disks])
+        systems = await run_apart(self._file_systems, {disk.name: disk_inode(disk.inode) for disk in disks})
         if not systems:
             raise RowfsError(
                 "no file system is mounted from a loop device on any of the disks: there is nothing to freeze", EINVAL
@@ -74,9 +76,9 @@ class GroupVerbs:
             raise
         return group
 
-    def _file_systems(self, names: Sequence[str]) -> dict[FileSystem, str]:
-        """What is mounted from the disks of these names, each with the disk."""
-        return {system: name for name in names for system in file_systems(self._service.mountpoint, name)}
+    def _file_systems(self, inodes: Mapping[str, int]) -> dict[FileSystem, str]:
+        """What is mounted from the disks of these names and inodes, each with the disk's name."""
+        return {system: name for name, inode in inodes.items() for system in file_systems(self._service.own, inode)}
 
     async def _flush(self, disks: Collection[Disk]) -> None:
         """As KernelCache.flush, of all of them."""

@@ -11,7 +11,8 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import ParamSpec
+from errno import ESTALE
+from typing import ParamSpec, TypeVar
 
 import trio
 
@@ -19,32 +20,35 @@ from rowfs.base.actor import Actor, actor
 from rowfs.base.errors import RowfsError
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.holders import loop_devices
+from rowfs.host.loops import Loop, numbers_of, shown_by
+from rowfs.host.views import OwnMount
 from rowfs.store.model import Disk
 
-AT_FDCWD, RENAME_NOREPLACE = -100, 1  # renameat2(2)
-
+RENAME_NOREPLACE = 1  # renameat2(2)
 CLONE_FILES = 0x400  # unshare(2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
-async def run_apart(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Run a function that waits for our own mount, in a thread that does not hold the descriptor of the session.
+async def run_apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function gives that waits for our own mount, run in a thread without the descriptor of the session.
 
     When the daemon is killed its other threads end, but this one waits in the kernel for an answer. The kernel gives up
     on the mount when the last descriptor of /dev/fuse is closed, so this thread must not keep one. Raises as it does.
     """
     ended = trio.Event()
     token = trio.lowlevel.current_trio_token()
+    results: list[T] = []
     context = contextvars.copy_context()  # on whose behalf
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
             leave_session()
-            context.run(function, *args, **kwargs)
+            results.append(context.run(function, *args, **kwargs))
         except BaseException as error:
             errors.append(error)
         with contextlib.suppress(trio.RunFinishedError):
@@ -54,6 +58,7 @@ async def run_apart(function: Callable[P, None], *args: P.args, **kwargs: P.kwar
     await ended.wait()
     if errors:
         raise errors[0]
+    return results[0]
 
 
 def leave_session() -> None:
@@ -69,9 +74,9 @@ def leave_session() -> None:
 class KernelCache:
     """The kernel's view of one mount."""
 
-    def __init__(self, mountpoint: str, invalidate: Callable[[int], None]) -> None:
+    def __init__(self, own: OwnMount, invalidate: Callable[[int], None]) -> None:
         """`invalidate` has the kernel forget what it caches of an inode. It may block, and raise OSError."""
-        self.mountpoint = mountpoint
+        self._own = own
         self._invalidate = invalidate
         # Kernel ids of workers whose requests come from here, and on whose behalf.
         self.own_threads: dict[int, Actor | None] = {}
@@ -90,34 +95,40 @@ class KernelCache:
             raise RowfsError(why, error.errno) from None
 
     def _flush(self, name: str, inode: int) -> None:
-        for device in loop_devices(self.mountpoint, name):
-            with contextlib.ExitStack() as opened:
-                try:
-                    fd = opened.enter_context(_opened(device))
-                except OSError:  # detached meanwhile, or not ours to open
-                    continue
-                os.fsync(fd)
-        with self.as_own(), contextlib.suppress(FileNotFoundError), _opened(os.path.join(self.mountpoint, name)) as fd:
+        for loop in loop_devices(self._own, inode):
+            _flush_device(loop)
+        with self.as_own(), self._root() as root, contextlib.suppress(FileNotFoundError), _opened(name, root) as fd:
             if os.fstat(fd).st_ino == inode:
                 os.fsync(fd)
+
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[int]:
+        """A descriptor of our mount's root. Raises OSError, ESTALE where something else covers it."""
+        fd = os.open(self._own.mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if numbers_of(fd).device != self._own.device:
+                raise OSError(ESTALE, f"something else is mounted over {self._own.mountpoint}: unmount that first")
+            yield fd
+        finally:
+            os.close(fd)
 
     async def truncate(self, disk: Disk, size_bytes: int) -> None:
         """Set the size of a disk's file through the kernel, which alone knows what it caches of it."""
         await run_apart(self._truncate, disk.name, size_bytes)
 
     def _truncate(self, name: str, size_bytes: int) -> None:
-        with self.as_own():
-            os.truncate(os.path.join(self.mountpoint, name), size_bytes)
+        with self.as_own(), self._root() as root:  # a thread of its own has descriptors of its own
+            os.truncate(f"/proc/thread-self/fd/{root}/{name}", size_bytes)
 
     async def rename(self, disk: Disk, name: str) -> None:
         """Rename a disk's file through the kernel, which alone knows the paths of open files. Raises OSError."""
         await run_apart(self._rename, disk.name, name)
 
     def _rename(self, old: str, new: str) -> None:
-        paths = [os.fsencode(os.path.join(self.mountpoint, name)) for name in (old, new)]
-        if _libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_NOREPLACE) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        with self._root() as root:
+            if _libc.renameat2(root, os.fsencode(old), root, os.fsencode(new), RENAME_NOREPLACE) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
 
     async def drop(self, disk: Disk) -> None:
         """Forget the pages and attributes cached of a disk's file."""
@@ -139,9 +150,21 @@ class KernelCache:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _opened(path: str, directory: int | None = None) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _flush_device(loop: Loop) -> None:
+    """What was written to a loop device has reached its file, if it still shows that one. Raises OSError."""
+    with contextlib.ExitStack() as opened:
+        try:
+            fd = opened.enter_context(_opened(loop.device))
+            if shown_by(fd) != loop.shows:  # the number is another one's by now
+                return
+        except OSError:  # detached meanwhile
+            return
+        os.fsync(fd)

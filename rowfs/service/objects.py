@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from rowfs.base.inodenumbers import disk_inode, snapshot_inode
 from rowfs.base.times import now_ns, rfc3339
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.host.holders import Attachment
@@ -23,6 +24,7 @@ def disk_object(
     """A disk as docs/CONTROL.md has it; of what it `trimmed`, snapshots hold so many bytes."""
     return {
         "name": disk.name,
+        "inode": disk_inode(disk.inode) if disk.head else None,
         "size_bytes": disk.size_bytes if disk.head else 0,
         "mapped_bytes": disk.mapped_bytes if disk.head else 0,
         "trimmed_held_bytes": trimmed,
@@ -40,6 +42,7 @@ def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[At
     """A snapshot as docs/CONTROL.md has it; `freed` bytes come back if it alone is deleted."""
     return {
         "name": snapshot.name,
+        "inode": snapshot_inode(snapshot.id),
         "created": rfc3339(snapshot.created_ns),
         "size_bytes": snapshot.size_bytes,
         "referenced_bytes": snapshot.referenced_blocks * BLOCK_BYTES,
@@ -68,7 +71,10 @@ def lock_object(lock: Lock) -> dict[str, Any] | None:
 
 
 def _attached(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
-    return [{"device": item.device, "mounts": item.mounts} for item in attachments]
+    return [
+        {"device": item.device, "mounts": item.mounts} | ({"by_path": True} if item.by_path else {})
+        for item in attachments
+    ]
 
 
 async def counted(pausing: Pausing) -> int:
@@ -90,7 +96,7 @@ def pool_figures(service: Service) -> dict[str, Any]:
     used = pool.space.allocated_blocks * BLOCK_BYTES
     free = pool.space.free_blocks() * BLOCK_BYTES
     return {
-        "pool": pool.path,
+        "pool": pool.directory.current_path(),
         "uuid": pool.catalog.pool.uuid,
         "capacity_bytes": pool.catalog.pool.capacity_bytes or used + free,
         "used_bytes": used,

@@ -15,13 +15,15 @@ from functools import partial
 import trio
 
 from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError
+from rowfs.base.inodenumbers import disk_inode
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
 from rowfs.host.freeze import Freezes
 from rowfs.host.holders import devices, file_systems, users
+from rowfs.host.views import OwnMount
 from rowfs.native import extension
 from rowfs.service.committer import Committer
-from rowfs.service.kernelcache import KernelCache
+from rowfs.service.kernelcache import KernelCache, run_apart
 from rowfs.service.seeking import seek
 from rowfs.service.trimming import Progress
 from rowfs.service.writeback import Writeback
@@ -42,11 +44,11 @@ class Service:
     def __init__(self, pool: Pool, mountpoint: str, invalidate: Callable[[int], None]) -> None:
         """`invalidate` has the kernel forget what it caches of an inode (see KernelCache)."""
         self.pool = pool
-        self.mountpoint = mountpoint
+        self.own = OwnMount(mountpoint)
         self.ending = False  # nobody waits for what may happen any more
         self._requests = 0
         self.committer = Committer(pool, self.requests)
-        self.cache = KernelCache(mountpoint, invalidate)
+        self.cache = KernelCache(self.own, invalidate)
         self.writeback = Writeback(mountpoint, self.cache.as_own)
         self.freezes = Freezes()
 
@@ -282,7 +284,7 @@ class Service:
     async def _frozen_snapshot(
         self, disk: Disk, name: str | None, description: str, limit_s: float, kind: str
     ) -> Snapshot:
-        systems = await trio.to_thread.run_sync(file_systems, self.mountpoint, disk.name)
+        systems = await run_apart(file_systems, self.own, disk_inode(disk.inode))
         if not systems:
             raise RowfsError(
                 f"no file system is mounted from a loop device on {disk.name}: there is nothing to freeze", EINVAL
@@ -321,7 +323,7 @@ class Service:
 
     async def check_unused(self, disk: Disk) -> None:
         """Raises BusyError naming who uses the disk. Where nobody has it open, nothing is waited for."""
-        holders = await trio.to_thread.run_sync(users, self.mountpoint, disk.name) if disk.handles else ""
+        holders = await run_apart(users, self.own, disk_inode(disk.inode), disk.name) if disk.handles else ""
         with trio.move_on_after(0 if holders else CLOSING_S):  # nobody has it open: it was closed a moment ago
             while disk.handles:
                 await trio.sleep(0.01)
@@ -333,7 +335,7 @@ class Service:
 
     async def check_detached(self, disk: Disk, verb: str) -> None:
         """Raises BusyError when a disk is attached: whoever works on it would go on with what is not there any more."""
-        held_by = await trio.to_thread.run_sync(devices, self.mountpoint, disk.name) if disk.handles else []
+        held_by = await run_apart(devices, self.own, disk_inode(disk.inode), disk.name) if disk.handles else []
         if held_by:
             raise BusyError(
                 f"the disk {disk.name} is attached as {', '.join(held_by)}: "

@@ -28,6 +28,7 @@ from rowfs.persist.journal import Journal
 from rowfs.store.derivedcheck import DerivedCheck
 from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck
+from rowfs.store.pool import opened_directory
 from rowfs.store.replay import replay
 from rowfs.store.versioncheck import Progress, VersionCheck
 
@@ -35,16 +36,33 @@ Hold = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def check_pool(
-    path: str, progress: Progress = lambda done, total: None, repair: bool = False, hold: Hold | None = None
+    path: str,
+    progress: Progress = lambda done, total: None,
+    repair: bool = False,
+    hold: Hold | None = None,
+    other_owner: bool = False,
 ) -> tuple[list[Finding], bool]:
     """Everything that is wrong with the pool in `path`, and whether all of it was mended (with `repair`, else False).
 
     `progress` gets versions done and in all. A mounted pool is checked as of its last commit, which its daemon keeps
-    within `hold`, and cannot be repaired. Raises PoolError when it cannot be opened as a pool, BusyError when it is in
-    use and `hold` is None, or it is to be repaired.
+    within `hold`, and cannot be repaired. With `other_owner` it may belong to another user. Where the host is
+    read-only, nothing is written. Raises PoolError when it cannot be opened as a pool, ForeignError, BusyError when it
+    is in use and `hold` is None, or it is to be repaired.
     """
+    if not os.path.isdir(os.path.join(path, MAP_DIR)):
+        raise PoolError(f"{path} is not a rowfs pool")
     with contextlib.ExitStack() as stack:
-        mounted = _held(stack, path, None if repair else hold)
+        directory = stack.enter_context(contextlib.closing(opened_directory(path, other_owner)))
+        stack.enter_context(directory.naming())
+        return _check_place(directory.place, path, progress, repair, hold)
+
+
+def _check_place(
+    path: str, shown: str, progress: Progress, repair: bool, hold: Hold | None
+) -> tuple[list[Finding], bool]:
+    """The same of the pool that `path` leads to, and that is called `shown`."""
+    with contextlib.ExitStack() as stack:
+        mounted = _held(stack, path, shown, repair, hold)
         findings = [] if mounted else [Finding("pages", text) for text in verify(os.path.join(path, MAP_DIR))]
         if findings:  # reading on through LMDB could crash
             return findings, False
@@ -67,25 +85,23 @@ def check_pool(
         return findings, bool(repair and findings) and whole
 
 
-def _held(stack: contextlib.ExitStack, path: str, hold: Hold | None) -> bool:
+def _held(stack: contextlib.ExitStack, path: str, shown: str, repair: bool, hold: Hold | None) -> bool:
     """Hold the pool while it is checked. True: somebody has it mounted, and only looking is possible."""
-    if not os.path.isdir(os.path.join(path, MAP_DIR)):
-        raise PoolError(f"{path} is not a rowfs pool")
     try:
-        stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
+        stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {shown}", read_only=not repair).close)
     except BusyError:
-        if hold is None:
+        if hold is None or repair:
             raise
         stack.enter_context(hold())
         return True
     except OSError as error:
-        raise PoolError(f"cannot open {path}: {error.strerror}") from None
+        raise PoolError(f"cannot open {shown}: {error.strerror}") from None
     return False
 
 
 def _check_journal(stack: contextlib.ExitStack, path: str, blockmap: BlockMap, repair: bool) -> str | None:
     """What is wrong with the journal; with `repair` what it holds is in the map, for a commit of ours would void it."""
-    journal = Journal(os.path.join(path, JOURNAL_FILE))
+    journal = Journal(os.path.join(path, JOURNAL_FILE), read_only=not repair)
     stack.callback(journal.close)
     return replay(blockmap, journal) if repair else journal.records(blockmap.commit).damage
 

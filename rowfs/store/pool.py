@@ -32,6 +32,7 @@ from rowfs.base.format import (
     FORMAT_VERSION,
     JOURNAL_FILE,
     LOCK_FILE,
+    LOG_FILE,
     MAP_DIR,
     META,
     POOL_KEY,
@@ -44,10 +45,11 @@ from rowfs.base.format import (
 from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
 from rowfs.base.times import now_ns
 from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
-from rowfs.persist.blockmap import BlockMap, MapUpdate, Reader
+from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapUpdate, Reader
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
 from rowfs.persist.journal import Journal
+from rowfs.persist.pooldir import PoolDirectory
 from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
 from rowfs.rules.locks import UNLOCKED, check_deletable
@@ -72,10 +74,11 @@ Owner = tuple[int, int, int]  # mode, uid, gid
 OWNER: Owner = (0o644, 0, 0)
 
 
-def init_pool(path: str, capacity_bytes: int | None = None) -> None:
+def init_pool(path: str, capacity_bytes: int | None = None, other_owner: bool = False) -> None:
     """Make a pool in the directory `path`, which is created, or empty. On failure nothing is left behind.
 
-    Raises UsageError for a capacity that no pool has, PoolError when the directory holds something or is not writable.
+    With `other_owner` the directory may belong to another user. Raises UsageError for a capacity that no pool has,
+    PoolError when the directory holds something or is not writable, ForeignError.
     """
     if capacity_bytes is not None and capacity_bytes < CAPACITY_BYTES_MIN:
         raise UsageError("a pool needs a capacity of at least 1M")
@@ -88,20 +91,24 @@ def init_pool(path: str, capacity_bytes: int | None = None) -> None:
         raise PoolError(f"{path} is not a directory: give a new or an empty one")
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        if os.listdir(path):
-            what = "is a pool already" if is_pool(path) else "is not empty: give a new or an empty directory"
-            raise PoolError(f"{path} {what}")
     except OSError as error:
         raise PoolError(f"cannot make a pool in {path}: {error.strerror}") from None
-    try:
-        _fill_pool(path, capacity_bytes)
-    except BaseException:
-        for name in (MAP_DIR, DATA_FILE):
-            target = os.path.join(path, name)
-            shutil.rmtree(target) if os.path.isdir(target) else _unlink(target)
-        if made:
-            os.rmdir(path)
-        raise
+    with contextlib.closing(PoolDirectory(path, other_owner)) as directory, directory.naming():
+        try:
+            if os.listdir(directory.place):
+                what = "is a pool already" if is_pool(path) else "is not empty: give a new or an empty directory"
+                raise PoolError(f"{path} {what}")
+        except OSError as error:
+            raise PoolError(f"cannot make a pool in {path}: {error.strerror}") from None
+        try:
+            _fill_pool(directory.place, capacity_bytes)
+        except BaseException:
+            for name in (MAP_DIR, DATA_FILE):
+                target = os.path.join(directory.place, name)
+                shutil.rmtree(target) if os.path.isdir(target) else _unlink(target)
+            if made:
+                os.rmdir(path)
+            raise
 
 
 def _fill_pool(path: str, capacity_bytes: int | None) -> None:
@@ -119,7 +126,7 @@ def _fill_pool(path: str, capacity_bytes: int | None) -> None:
         BlockMap.create(os.path.join(path, MAP_DIR), first)
         # The data file last: without it the directory is no pool.
         DataFile.create(os.path.join(path, DATA_FILE), number.bytes)
-        for directory in (os.path.join(path, MAP_DIR), path, os.path.dirname(os.path.abspath(path))):
+        for directory in (os.path.join(path, MAP_DIR), path, f"{path}/.."):
             sync_directory(directory)
     except OSError as error:
         raise PoolError(f"cannot make a pool in {path}: {error.strerror}") from None
@@ -128,6 +135,24 @@ def _fill_pool(path: str, capacity_bytes: int | None) -> None:
 def is_pool(path: str) -> bool:
     """Whether `path` looks like a pool."""
     return os.path.isfile(os.path.join(path, DATA_FILE)) and os.path.isdir(os.path.join(path, MAP_DIR))
+
+
+def opened_directory(path: str, other_owner: bool = False) -> PoolDirectory:
+    """The directory of a pool, of which all files are of whom they may be. Raises PoolError, ForeignError."""
+    directory = PoolDirectory(path, other_owner)
+    try:
+        directory.check(LOCK_FILE, JOURNAL_FILE, DATA_FILE)
+        directory.check_directory(MAP_DIR, MAP_FILE)
+    except BaseException:
+        directory.close()
+        raise
+    return directory
+
+
+def open_log(path: str, flags: int, mode: int, other_owner: bool = False) -> int:
+    """A descriptor of the log of the pool in `path`. Raises PoolError, ForeignError, OSError."""
+    with contextlib.closing(PoolDirectory(path, other_owner)) as directory:
+        return directory.open(LOG_FILE, flags, mode)
 
 
 class Pool:
@@ -139,9 +164,13 @@ class Pool:
         read_only: bool = False,
         cache_bytes: int = CACHE_BYTES,
         open_data: Callable[[str, bool], DataFile] = DataFile,
+        other_owner: bool = False,
+        recovery: bool = True,
     ) -> None:
         """Open the pool in `path` and hold it until `close`. `open_data` is where tests put a data file that fails.
 
+        With `other_owner` it may belong to another user. Without `recovery`, which only a pool to be read may do
+        without, it is as its last commit left it, whatever the journal holds. ForeignError for what is somebody else's.
         Raises PoolError (no pool, a newer format), BusyError (someone else has it open), CorruptionError.
         """
         if not is_pool(path):
@@ -149,14 +178,19 @@ class Pool:
         self.path = path
         self.read_only = read_only
         with contextlib.ExitStack() as stack:
-            stack.callback(Lock(os.path.join(path, LOCK_FILE), f"the pool {path}").close)
-            self._journal = Journal(os.path.join(path, JOURNAL_FILE))
+            self.directory = opened_directory(path, other_owner)
+            stack.callback(self.directory.close)
+            stack.enter_context(self.directory.naming())
+            place = self.directory.place
+            self._lock = Lock(f"{place}/{LOCK_FILE}", f"the pool {path}", read_only)
+            stack.callback(self._lock.close)
+            self._journal = Journal(f"{place}/{JOURNAL_FILE}", read_only)
             stack.callback(self._journal.close)
             try:
-                self._map, damage = open_map(os.path.join(path, MAP_DIR), self._journal, read_only)
+                self._map, damage = open_map(f"{place}/{MAP_DIR}", self._journal, read_only, recovery)
                 stack.callback(self._map.close)
                 self.read_only = read_only = read_only or damage is not None
-                self.data = open_data(os.path.join(path, DATA_FILE), read_only)
+                self.data = open_data(f"{place}/{DATA_FILE}", read_only)
                 stack.callback(self.data.close)
                 self._open_engine(cache_bytes)
                 if damage is not None:
@@ -241,6 +275,10 @@ class Pool:
                 self.commits.run()
         finally:
             self._resources.close()
+
+    def say_mounted(self, mountpoint: str = "", device: str = "") -> None:
+        """Have whoever wants the pool hear on which mount it is shown; without arguments: on none any more."""
+        self._lock.say(mountpoint, device)
 
     def keep_reserve(self) -> None:
         """As BlockMap.keep_reserve, for as long as the pool is open: a full host can still commit and delete."""

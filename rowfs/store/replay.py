@@ -8,34 +8,39 @@ none of these is shared, for there are no records while shares changed and the m
 from __future__ import annotations
 
 import logging
+import os
 
 import numpy as np
 
 from rowfs.base import bitmap
 from rowfs.base.bitmap import CHUNK_BLOCKS
-from rowfs.base.errors import CorruptionError
+from rowfs.base.errors import CorruptionError, ReadOnlyError
 from rowfs.base.format import CHUNK_KEY, META, PAGE_KEY, PAGES, POOL_KEY, SPACE, PoolRecord, check_format
 from rowfs.base.journalcode import JournalRecord
 from rowfs.base.pagecode import Coded
 from rowfs.base.units import BranchId, Epoch, PageIndex
-from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate, Value
+from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate, Value
 from rowfs.persist.journal import Journal
 
 log = logging.getLogger(__name__)
 
 
-def open_map(path: str, journal: Journal, read_only: bool) -> tuple[BlockMap, str | None]:
+def open_map(path: str, journal: Journal, read_only: bool, recovery: bool = True) -> tuple[BlockMap, str | None]:
     """The block map in the directory `path`, and in it all that the journal holds; and what is wrong with the journal.
 
-    For that it is written to even if it is only to be read then, as other file systems do it. With a journal that is
-    damaged neither is changed, and the map is open to be read. Raises as BlockMap and `replay`, PoolError for a newer
-    format.
+    For that it is written to even if it is only to be read then, as other file systems do it; not without `recovery`.
+    With a journal that is damaged neither is changed, and the map is open to be read. Raises as BlockMap and `replay`,
+    PoolError for a newer format, ReadOnlyError where the map would have to be written and cannot.
     """
     blockmap = BlockMap(path, read_only)
     try:
         _check_record(blockmap)
         records, damage = journal.records(blockmap.commit)
+        if not recovery:
+            return blockmap, damage
         reopen = read_only if damage is None and records else not read_only and damage is not None
+        if reopen and read_only:
+            _check_writable(path)
         if reopen:
             blockmap.close()
             blockmap = BlockMap(path, read_only=damage is not None)
@@ -45,6 +50,15 @@ def open_map(path: str, journal: Journal, read_only: bool) -> tuple[BlockMap, st
         blockmap.close()
         raise
     return blockmap, damage
+
+
+def _check_writable(path: str) -> None:
+    """Raises ReadOnlyError where what the journal holds cannot be put into the map."""
+    if not os.access(f"{path}/{MAP_FILE}", os.W_OK):
+        raise ReadOnlyError(
+            "the pool was not unmounted in order, and the host is read-only: mount it where its journal can be put "
+            "into the map, or with -o ro,norecovery as its last commit left it, without what was synced after that"
+        )
 
 
 def _check_record(blockmap: BlockMap) -> None:

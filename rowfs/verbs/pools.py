@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from rowfs.verbs.declare import JSON, Failure, Input, Kind, Verb, flag
 
+OTHER_OWNER = flag("--other-owner", "Trust another user, whose POOL is, and who can change it at any moment.")
+
+HELLO = Verb(
+    name="hello",
+    about="Which mount a daemon serves.",
+    method="hello",
+    result="`pid version pool mountpoint device`: which mount this daemon serves; `device`: its number, as major:minor",
+    changes=False,
+)
+
 INIT = Verb(
     name="init",
     place="pools:init",
@@ -21,10 +31,12 @@ INIT = Verb(
             flags=("--capacity",),
             help="The most its data may take; without it, all of the host file system.",
         ),
+        OTHER_OWNER,
         JSON,
     ),
     errors=(
         Failure("`POOL` is a pool already, is no directory, is not empty, cannot be written"),
+        Failure("it belongs to another user: see [mount](#mount)"),
         Failure("a capacity below 1 MiB"),
     ),
     changes=True,
@@ -56,13 +68,15 @@ Returns when the mount is ready for use; its daemon runs on in the background an
             "options",
             Kind.TEXT,
             flags=("-o",),
-            help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE, zeros=SECONDS.",
+            help="Mount options: ro, allow_other, cache=SIZE, uid=USER, gid=GROUP, umask=MODE, zeros=SECONDS, "
+            "other_owner, norecovery.",
             metavar="OPT[,OPT]...",
             many=True,
         ),
         flag("--read-only", "Let nothing be changed (-o ro)."),
         flag("--allow-other", "Let other users use the mount (-o allow_other)."),
         Input("cache", Kind.SIZE, flags=("--cache",), help="Memory for the block map (-o cache=BYTES)."),
+        OTHER_OWNER,
         JSON,
     ),
     errors=(
@@ -71,12 +85,22 @@ Returns when the mount is ready for use; its daemon runs on in the background an
         ),
         Failure("what libfuse and `fusermount3` say (`allow_other` needs `user_allow_other` in `/etc/fuse.conf`)"),
         Failure("`MNT` shows a pool already"),
+        Failure("the pool, or a file of it, belongs to another user, or is none of a pool's"),
     ),
     changes=True,
     manual="""\
 Starts the pool's daemon and returns when the mount is ready. The daemon runs on in the background and writes to
 `POOL/rowfs.log`; with `-f` it stays in the foreground. `--read-only` is `-o ro`, `--allow-other` is `-o allow_other`,
 `--cache 64M` is `-o cache=67108864`. JSON: the object of `rowfs info`.
+
+A pool that belongs to another user than root and the one who mounts is refused, and so is a file in it of another
+user, with a second name (a hard link), or that is a symbolic link, a pipe or a device: whoever may write to the
+directory could have any file of the machine opened by root, and written over. `--other-owner` (`-o other_owner`)
+trusts the user whose pool it is. `init` and `check` have the same rule, and the same option.
+
+On a host that is read-only, or where the pool's files are, it can be mounted with `-o ro`: nothing is written then, not
+even a log. If it was not unmounted in order, what was synced last is in its journal alone, which has to be put into the
+map first; `-o ro,norecovery` shows the pool without that, as its last commit left it.
 
     $ rowfs mount /srv/pool /mnt/rowfs
     /srv/pool: mounted on /mnt/rowfs
@@ -141,6 +165,7 @@ Exit codes: 0 clean (or all mended), 1 problems found, 2 not usable as a pool at
     inputs=(
         Input("pool", Kind.DIRECTORY),
         flag("--repair", "Mend what follows from the rest: bitmaps, the change index, figures."),
+        OTHER_OWNER,
         JSON,
     ),
     changes=True,

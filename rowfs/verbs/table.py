@@ -8,12 +8,13 @@ from rowfs.verbs.events import EVENTS
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
-from rowfs.verbs.pools import CHECK, INIT, MOUNT, UMOUNT
+from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 from rowfs.verbs.trash import TRASH_FAMILY, UNDELETE
 from rowfs.verbs.using import ATTACH, COMPLETION, DETACH, EXPORT
 
 DECLARED: tuple[Declared, ...] = (
+    HELLO,
     INIT,
     MOUNT,
     UMOUNT,

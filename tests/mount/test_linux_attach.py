@@ -11,6 +11,7 @@ import pytest
 
 from rowfs.base.errors import BusyError
 from rowfs.cli import loops
+from rowfs.host.loops import FileNumbers, Loop
 from tests.mount.helpers import (
     COMMAND,
     LABEL_BYTES,
@@ -157,7 +158,7 @@ def test_what_is_not_attached_is_not_detached(mounted: Mounted, tmp_path: Path) 
     try:
         assert "not on a rowfs mount" in mounted.refuses("detach", device, code=2)
         with pytest.raises(BusyError, match="was detached meanwhile"):  # and the number is another file's now
-            loops.detach(loops.Loop(device, mounted.path("vm"), []))
+            loops.detach(Loop(device, mounted.path("vm"), FileNumbers("0:1", 4)))
         assert attached()[device] == str(other)
     finally:
         detach(device)

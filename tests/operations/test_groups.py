@@ -10,6 +10,7 @@ from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ETIMEDOUT
 import pytest
 
 from rowfs.base.errors import RowfsError
+from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.holders import FileSystem
 from rowfs.service import groups as groups_module
 from tests.operations.helpers import Fs, Writes
@@ -118,12 +119,14 @@ async def test_what_is_mounted_from_the_disks_is_frozen_together(
 ) -> None:
     await two(fs)
     await fs.ask("create", disk="raw", size_bytes=0)
+    names = {disk_inode(disk.inode): name for name, disk in fs.pool.catalog.disks.items()}
+    raw = disk_inode(fs.pool.catalog.disks["raw"].inode)
     freezes = FakeFreezes(late)
     fs.service.freezes = freezes  # type: ignore[assignment]
     monkeypatch.setattr(
         groups_module,
         "file_systems",
-        lambda mountpoint, name: [] if name == "raw" else [FileSystem(f"/mnt/{name}", len(name))],
+        lambda own, inode: [] if inode == raw else [FileSystem(f"/mnt/{names[inode]}", inode)],
     )
     asked = {"group": "h", "disks": ["db", "log", "raw"], "freeze": True}
     if late:

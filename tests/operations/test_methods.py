@@ -18,6 +18,7 @@ from tests.store.helpers import B, fill
 
 DISK = {
     "name",
+    "inode",
     "size_bytes",
     "mapped_bytes",
     "trimmed_held_bytes",
@@ -31,6 +32,7 @@ DISK = {
 }
 SNAPSHOT = {
     "name",
+    "inode",
     "created",
     "size_bytes",
     "referenced_bytes",

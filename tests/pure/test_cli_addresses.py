@@ -20,7 +20,7 @@ OTHER = Mount("/mnt/other", "/srv/other")
 
 
 def parse(path: str) -> Address:
-    return parse_address(path, path, [MNT, OTHER])
+    return parse_address(path, path, [MNT, OTHER], mount_of={MNT.pool: MNT}.get)
 
 
 @pytest.mark.parametrize(

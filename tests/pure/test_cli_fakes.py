@@ -72,7 +72,8 @@ class FakeDaemon:
         def notify(method: str, **params: Any) -> None:
             send(method=method, params={"id": request["id"]} | params)
 
-        self.asked.append((request["method"], request["params"]))
+        if request["method"] != "hello":  # which comes before each question
+            self.asked.append((request["method"], request["params"]))
         try:
             send(id=request["id"], result=self.answers[request["method"]](request["params"], notify))
         except RowfsError as error:
@@ -94,6 +95,7 @@ def disk(name: str, *snapshots: dict[str, Any], **fields: Any) -> dict[str, Any]
         "attached": [],
         "open": 0,
         "labels": {},
+        "inode": 12,
         "snapshots": list(snapshots),
     }
     return made | fields
@@ -101,7 +103,7 @@ def disk(name: str, *snapshots: dict[str, Any], **fields: Any) -> dict[str, Any]
 
 def snapshot(name: str, **fields: Any) -> dict[str, Any]:
     """A snapshot object of docs/CONTROL.md."""
-    made = {"name": name, "created": "2026-11-20T14:30:00.000000Z", "size_bytes": 20 << 30}
+    made = {"name": name, "inode": 6, "created": "2026-11-20T14:30:00.000000Z", "size_bytes": 20 << 30}
     made |= {"referenced_bytes": 2 << 20, "written_bytes": 1 << 20, "freed_if_deleted_bytes": 4096}
     return (
         made
@@ -129,10 +131,10 @@ class World:
         self.mount.mkdir()
         self._capfd = capfd
         mountinfo = tmp_path / "mountinfo"
-        mountinfo.write_text(f"50 27 0:40 / {self.mount} rw - fuse.rowfs {self.pool} rw\n")
+        mountinfo.write_text(f"50 27 0:40 / {self.mount} rw - fuse.rowfs {self.pool} rw,user_id={os.geteuid()}\n")
         monkeypatch.setattr("rowfs.cli.mounts.MOUNTINFO", str(mountinfo))
         self.daemon = FakeDaemon(self.pool)
-        self.answer(info={"warnings": []})
+        self.answer(info={"warnings": []}, hello={"pid": os.getpid(), "device": "0:40"})
 
     def answer(self, **answers: Any) -> None:
         """Sets what the daemon answers: a value, or a function of params and notify."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,12 @@ def test_list_says_on_stderr_what_the_pool_warns_of(world: World, option: str) -
 
 def test_without_a_path_there_must_be_one_mount(world: World, tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text(mountinfo.read_text() + "51 27 0:41 / /mnt/b rw - fuse.rowfs /srv/b rw\n")
+    other = "51 27 0:41 / /mnt/b rw - fuse.rowfs /srv/b rw,user_id={}\n"
+    one = mountinfo.read_text()
+    mountinfo.write_text(one + other.format(os.geteuid() + 1))  # whatever others mount is not in the way
+    world.answer(list=[])
+    assert world.run("list")[0] == 0
+    mountinfo.write_text(one + other.format(os.geteuid()))
     code, _, err = world.run("list")
     assert code == 2
     assert "there are several rowfs mounts: name one of /mnt/b, " in err

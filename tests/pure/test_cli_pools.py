@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rowfs.base.errors import BusyError, PoolError
+from rowfs.cli import mounting
 from tests.pure.test_cli_fakes import Notify, World
 
 
@@ -36,7 +37,7 @@ class FakeStore:
 
 def test_init(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    FakeStore(monkeypatch, init_pool=lambda path, capacity_bytes: made.append((path, capacity_bytes)))
+    FakeStore(monkeypatch, init_pool=lambda path, capacity_bytes, other_owner: made.append((path, capacity_bytes)))
     monkeypatch.chdir(tmp_path)
     code, out, _ = world.run("init", "new", "--capacity", "200G")
     assert (code, out) == (0, f"{tmp_path}/new: a pool now; mount it with rowfs mount new DIR\n")
@@ -49,7 +50,7 @@ def test_init(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [([], 0, "/p: clean\n"), (["block 3: no owner"], 1, "block 3: no owner\n/p: 1 problem found\n")],
 )
 def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str], code: int, out: str) -> None:
-    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold: (findings, False))
+    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold, other_owner: (findings, False))
     assert world.run("check", "/p") == (code, out, "")
     as_json = world.run("check", "/p", "--json")
     said = {"pool": "/p", "usable": True, "findings": findings, "mended": False}
@@ -63,13 +64,16 @@ def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str
 def test_check_repairs_only_when_asked(
     world: World, monkeypatch: pytest.MonkeyPatch, mended: bool, code: int, outcome: str
 ) -> None:
-    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold: (["block 3: no owner"], repair and mended))
+    def found(path: str, progress: Any, repair: bool, hold: Any, other_owner: bool) -> tuple[list[str], bool]:
+        return ["block 3: no owner"], repair and mended
+
+    FakeStore(monkeypatch, check_pool=found)
     assert world.run("check", "/p")[0] == 1
     assert world.run("check", "/p", "--repair") == (code, f"block 3: no owner\n/p: {outcome}\n", "")
 
 
 def test_check_of_what_is_no_pool(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, progress: Any, repair: bool, hold: Any) -> None:
+    def refuse(path: str, progress: Any, repair: bool, hold: Any, other_owner: bool) -> None:
         raise PoolError("/p is no pool")
 
     FakeStore(monkeypatch, check_pool=refuse)
@@ -82,6 +86,8 @@ import json, os, sys
 fd = int(sys.argv[sys.argv.index("--ready-fd") + 1]) if "--ready-fd" in sys.argv else None
 with open(os.environ["STAND_IN_LOG"], "w") as log:
     json.dump({"argv": sys.argv[1:], "cwd": os.getcwd(), "session": os.getsid(0) == os.getpid()}, log)
+with open(os.environ["STAND_IN_LOG"].replace("stand-in.json", "mountinfo"), "a") as mountinfo:
+    mountinfo.write(os.environ.get("STAND_IN_MOUNTS", ""))
 import rowfs
 if fd is not None:
     os.write(fd, os.environ["STAND_IN_WORD"].encode())
@@ -123,8 +129,10 @@ def test_mount_starts_a_daemon_of_its_own_and_waits_for_its_word(
     assert (started["cwd"], started["session"]) == ("/", True)
 
 
-def test_mount_as_json_tells_what_is_mounted(world: World, stand_in: StandIn) -> None:
-    world.answer(info={"pid": 7})
+def test_mount_as_json_tells_what_is_mounted(world: World, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.answer(info={"pid": 7}, hello={"device": "0:41"})
+    line = f"50 27 0:41 / {Path.cwd()}/elsewhere rw - fuse.rowfs {world.pool} rw,user_id={os.geteuid()}\n"
+    monkeypatch.setenv("STAND_IN_MOUNTS", line)
     assert json.loads(world.run("mount", "pool", "elsewhere", "--json")[1]) == {"pid": 7}
 
 
@@ -176,12 +184,12 @@ def test_umount_returns_when_the_daemon_is_gone(world: World) -> None:
             process.stdin.close()
             return {}
 
-        world.answer(info={"pid": process.pid}, umount=end)
+        world.answer(hello={"pid": process.pid, "device": "0:40"}, umount=end)
         code, out, _ = world.run("umount", world.mount, "--force")
         exited = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG)
     assert (code, out) == (0, f"{world.pool}: unmounted from {world.mount}\n")
     assert exited is not None
-    assert world.asked() == [("info", {}), ("umount", {"force": True})]
+    assert world.asked() == [("umount", {"force": True})]
 
 
 def test_a_daemon_that_cannot_be_seen_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +197,7 @@ def test_a_daemon_that_cannot_be_seen_is_not_waited_for(world: World, monkeypatc
         raise ProcessLookupError
 
     monkeypatch.setattr("os.pidfd_open", unseen)
-    world.answer(info={"pid": 7}, umount={})
+    world.answer(hello={"pid": 7, "device": "0:40"}, umount={})
     assert world.run("umount", world.mount, "--json") == (0, "{}\n", "")
 
 
@@ -197,7 +205,7 @@ def test_a_mount_in_use_stays(world: World) -> None:
     def busy(params: dict[str, Any], notify: Notify) -> None:
         raise BusyError("/mnt is in use by cat (pid 8)")
 
-    world.answer(info={"pid": os.getpid()}, umount=busy)
+    world.answer(umount=busy)
     assert world.run("umount", world.pool) == (1, "", "rowfs: /mnt is in use by cat (pid 8)\n")
 
 
@@ -206,13 +214,22 @@ def test_a_mount_whose_daemon_died_is_taken_away(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], options: str
 ) -> None:
     (world.pool / "control.sock").unlink()
+    monkeypatch.setattr(mounting, "is_dead", lambda mount: True)
     tool = tmp_path / "fusermount3"
     tool.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/ran\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert world.run("umount", world.mount, *flags)[0] == 0
-    assert (tmp_path / "ran").read_text() == f"{options} {world.mount}\n"
+    assert (tmp_path / "ran").read_text() == f"{options} -- {world.mount}\n"
     tool.write_text("#!/bin/sh\necho 'fusermount3: busy' >&2\nexit 1\n")
     code, _, err = world.run("umount", world.mount)
     why = f"the daemon of {world.pool} is gone, and its mount cannot be taken away: fusermount3: busy"
     assert (code, err) == (1, f"rowfs: {why}\n")
+
+
+def test_a_mount_that_is_alive_is_never_taken_away(world: World, stand_in: StandIn) -> None:
+    (world.pool / "control.sock").unlink()  # nobody answers, yet the kernel says that somebody serves it
+    code, _, err = world.run("umount", world.mount, "--force")
+    assert code == 1 and f"{world.mount} is alive, but its daemon cannot be reached" in err
+    code, _, err = world.run("mount", "pool", world.mount)
+    assert code == 1 and f"{world.mount} shows {world.pool} already" in err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rowfs.base.errors import BusyError
+from rowfs.base.errors import BusyError, HeldError
 from rowfs.persist.hostfs import Lock, file_system_type
 
 LINE = b"%d 20 %s / %s rw,relatime shared:1 - %s /dev/sda1 rw\n"
@@ -76,3 +76,27 @@ def test_a_lock_is_held_by_one_and_free_again(tmp_path: Path) -> None:
         Lock(path, "the thing")
     lock.close()
     Lock(path, "the thing").close()
+
+
+def test_a_lock_is_let_go_of_whoever_has_a_copy_of_its_descriptor(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = Lock(path, "the thing")
+    copies = [os.dup(int(fd)) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    lock.close()
+    Lock(path, "the thing").close()
+    for fd in copies:
+        os.close(fd)
+
+
+def test_who_holds_a_lock_says_which_mount_it_serves(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = Lock(path, "the thing")
+    lock.say("/mnt/a\nb", "0:40")
+    with pytest.raises(HeldError, match=rf"in use by process {os.getpid()}, mounted on /mnt/a\\nb$") as caught:
+        Lock(path, "the thing")
+    assert caught.value.mounted_as == "0:40"
+    lock.say()
+    with pytest.raises(HeldError, match=rf"in use by process {os.getpid()}$") as caught:
+        Lock(path, "the thing")
+    assert caught.value.mounted_as is None
+    lock.close()

@@ -23,8 +23,9 @@ from benchlib.signals import interrupts_later
 from rowfs.base.errors import BusyError
 from rowfs.base.format import DATA_FILE, MAP_DIR
 from rowfs.base.units import GIB
-from rowfs.cli.loops import Loop, attach, detach
-from rowfs.cli.mounts import MOUNTINFO, mount_points
+from rowfs.cli.loops import attach, detach
+from rowfs.cli.mounts import everything_mounted
+from rowfs.host.loops import Loop, numbers_of
 from rowfs.store.pool import init_pool
 
 START_S, END_S = 10.0, 30.0
@@ -217,7 +218,8 @@ class Raw(Peer):
         file = self.directory / "disk"
         with open(file, "wb") as made:
             made.truncate(self.size)
-        loop = attach(str(file), read_only=False, direct_io=False)
+            numbers = numbers_of(made.fileno())
+        loop = attach(str(file), numbers, read_only=False, direct_io=False)
         stack.callback(_detach, loop)
         self.path = Path(loop.device)
 
@@ -303,7 +305,7 @@ def mounted_image(stack: contextlib.ExitStack, image: Path, where: Path, *make: 
     stack.callback(_unmount, where)
     with interrupts_later():
         run("mount", "-o", "loop", image, where)
-    return next(source for source, point in mount_points(MOUNTINFO) if point == str(where))
+    return next(mount.source for mount in everything_mounted() if mount.mountpoint == str(where))
 
 
 def _unmount(where: Path) -> None:
@@ -324,7 +326,7 @@ def _detach(loop: Loop) -> None:
 
 def is_mounted(path: Path) -> bool:
     """Whether something is mounted there, without asking what is."""
-    return any(point == str(path) for _, point in mount_points(MOUNTINFO))
+    return any(mount.mountpoint == str(path) for mount in everything_mounted())
 
 
 def loop_written_bytes(device: str) -> int:
