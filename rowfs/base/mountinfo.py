@@ -26,7 +26,8 @@ class MountLine(NamedTuple):
     mountpoint: str
     fs_type: str
     source: str
-    options: str = ""  # those of the file system, not of the single mount
+    options: str = ""  # those of the file system, wherever it is mounted
+    flags: str = ""  # those of this mount alone
 
     @property
     def owner(self) -> int | None:
@@ -53,8 +54,10 @@ def _line(line: bytes) -> MountLine | None:
         return None
     if _DEVICE.fullmatch(fields[2]) is None:
         return None
-    device, *names = map(_unescape, (*fields[2:5], *more[:3]))
-    return MountLine(int(fields[0]), device, *names)
+    device, root, mountpoint, fs_type, source, options, flags = map(
+        _unescape, (*fields[2:5], *(*more, b"")[:3], fields[5])
+    )
+    return MountLine(int(fields[0]), device, root, mountpoint, fs_type, source, options, flags)
 
 
 def _unescape(field: bytes) -> str:

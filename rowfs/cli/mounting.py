@@ -41,9 +41,12 @@ def mount(
     as_json: bool,
 ) -> None:
     """Carries out `rowfs mount`."""
+    words = [*options, *_option_words(read_only, allow_other, other_owner, cache)]
+    if "remount" in ",".join(words).split(","):
+        _remount(mountpoint, words, as_json)
+        return
     place = _mount_place(pool, mountpoint)
-    words = _option_words(read_only, allow_other, other_owner, cache)
-    command = _daemon_command(place, [*options, *words])
+    command = _daemon_command(place, words)
     if foreground:
         _become_daemon(command)
     _start_daemon(command, place)
@@ -51,6 +54,17 @@ def mount(
         say_json(ask(mount_at(place.mountpoint, current_mounts()) or place, "info"))
     else:
         say(f"{place.pool}: mounted on {place.mountpoint}")
+
+
+def _remount(mountpoint: str, words: list[str], as_json: bool) -> None:
+    from rowfs.cli.remounting import remount  # here: it is seldom wanted
+
+    where = resolve_path(mountpoint, current_mounts())
+    remount(where, ",".join(words).split(","))
+    if as_json:
+        say_json({})
+    else:
+        say(f"{where}: remounted")
 
 
 def _mount_place(pool: str, mountpoint: str) -> Mount:

@@ -37,6 +37,7 @@ from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.pools import HELLO, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
+from rowfs.verbs.table import METHODS
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,19 @@ class Methods:
             **events.table(),
             **TrashMethods(self._service).table(),
         }
-        return {name: events.recorded(name, method) for name, method in methods.items()}
+        return {name: events.recorded(name, self._guarded(name, method)) for name, method in methods.items()}
+
+    def _guarded(self, name: str, method: Method) -> Method:
+        """What changes something is refused on a mount that was remounted read-only."""
+        if not METHODS[name].changes or name == UMOUNT.method:
+            return method
+
+        async def guarded(caller: Caller, params: Params) -> Any:
+            if await self._service.is_remounted_read_only():
+                await self._service.check_writable()
+            return await method(caller, params)
+
+        return guarded
 
     def _target(self, disk: str, snapshot: str | None) -> Disk | Snapshot:
         if snapshot is None:
@@ -125,6 +138,7 @@ class Methods:
             "pool": self._pool.directory.current_path(),
             "mountpoint": own.mountpoint,
             "device": own.device,
+            "read_only": self._pool.read_only or self._pool.read_only_reason is not None,
         }
 
     async def info(self, caller: Caller, params: Params) -> dict[str, Any]:
@@ -138,6 +152,7 @@ class Methods:
             "version": rowfs.__version__,
             "format": FORMAT_VERSION,
             **figures,
+            "read_only": figures["read_only"] or await self._service.is_remounted_read_only(),
             "read_only_reason": self._pool.read_only_reason,
             "disks": sum(1 for _ in self._catalog.live()),
             "snapshots": len(self._catalog.snapshots),

@@ -34,6 +34,10 @@ class OwnMount:
         ours = [line for line in mounts() if line.device == self.device]
         return sorted(ours, key=lambda line: (line.mountpoint, line.root) != (self.mountpoint, "/"))
 
+    def is_read_only(self) -> bool:
+        """Whether the kernel lets nothing be written, as after `mount -o remount,ro`."""
+        return any(line.read_only for line in self.views())
+
     def views_anywhere(self) -> list[MountLine]:
         """These, and the ones in other namespaces, with their paths there."""
         return self.views() + [line for _, line in _elsewhere(self.device)]

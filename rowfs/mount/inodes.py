@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
-from errno import ENOENT
+from errno import ENOENT, ESTALE
 from typing import NamedTuple
 
 import pyfuse3
@@ -82,6 +82,31 @@ class Inodes:
         if known is None:
             raise pyfuse3.FUSEError(ENOENT)
         return known.node
+
+    def found(self, inode: int) -> Node:
+        """What an inode stands for, whether the kernel knows it or not; ESTALE when there is none any more."""
+        if inode in self._known:
+            return self._known[inode].node
+        for disk in self._catalog.disks.values():
+            if inode == chain_inode(disk.id):
+                return Chain(disk.id)
+            if disk.head is not None and inode == disk_inode(disk.inode):
+                return disk
+        for snapshot in self._catalog.snapshots.values():
+            if inode == snapshot_inode(snapshot.id):
+                return snapshot
+        raise pyfuse3.FUSEError(ESTALE)
+
+    def parent(self, node: Node) -> Node:
+        """The directory that a node is in; ESTALE when it was removed."""
+        match node:
+            case Snapshot() if not node.deleted:
+                return Chain(node.owner.id)
+            case Chain():
+                return Directory(SNAPSHOTS)
+            case Snapshot():
+                raise pyfuse3.FUSEError(ESTALE)
+        return Directory(ROOT)
 
     def remember(self, node: Node) -> None:
         """The kernel is told of a node."""

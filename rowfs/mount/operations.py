@@ -46,7 +46,7 @@ class Operations(pyfuse3.Operations):
     """The file system."""
 
     enable_writeback_cache = True
-    supports_dot_lookup = False
+    supports_dot_lookup = True  # so that a file handle, as NFS keeps them, is found when the kernel has forgotten it
 
     def __init__(self, service: Service, uid: int, gid: int, born_ns: int, shown: Shown = AS_THEY_ARE) -> None:
         super().__init__()
@@ -90,7 +90,10 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """Find a name in a directory."""
+        """Find a name in a directory; `.` and `..` also of what the kernel has only the number of."""
+        if name in (b".", b".."):
+            node = self.inodes.found(parent_inode)
+            return self._told(node if name == b"." else self.inodes.parent(node))
         return self._told(self._child(self.inodes.node(parent_inode), name))
 
     @answering

@@ -21,10 +21,11 @@ ZEROS_S_MAX = 10**9
 # mount(8) and systemd pass these on; they mean nothing here, or are what rowfs does anyway.
 _IGNORED = {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"} | {
     *("suid", "dev", "exec", "async", "atime", "noatime", "relatime", "norelatime", "diratime", "nodiratime"),
-    *("strictatime", "nostrictatime", "lazytime", "nolazytime"),
+    *("strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions", "silent", "loud"),
+    *("iversion", "noiversion", "nomand", "nosymfollow", "symfollow"),
 }
 _IGNORED_BEGINNINGS = ("x-", "X-", "comment=", "user=", "uhelper=", "helper=")
-_FUSE = {"allow_other", "nosuid", "nodev", "noexec"}
+_FUSE = {"allow_other", "nosuid", "nodev", "noexec", "sync", "dirsync"}
 
 
 @dataclass(frozen=True, slots=True)

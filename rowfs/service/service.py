@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, RowfsError
+from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, ReadOnlyError, RowfsError
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
@@ -51,6 +51,16 @@ class Service:
         self.cache = KernelCache(self.own, invalidate)
         self.writeback = Writeback(mountpoint, self.cache.as_own)
         self.freezes = Freezes()
+
+    async def check_writable(self) -> None:
+        """Raises ReadOnlyError when nothing can be changed: on the mount, so that verbs change nothing either."""
+        self.pool.check_writable()
+        if await self.is_remounted_read_only():
+            raise ReadOnlyError("the mount is read-only: mount -o remount,rw it first")
+
+    async def is_remounted_read_only(self) -> bool:
+        """Whether the kernel lets nothing be written, though the pool could be."""
+        return bool(self.own.device) and await trio.to_thread.run_sync(self.own.is_read_only)
 
     def requests(self) -> int:
         """How many reads and writes there were."""

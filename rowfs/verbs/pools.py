@@ -10,7 +10,7 @@ HELLO = Verb(
     name="hello",
     about="Which mount a daemon serves.",
     method="hello",
-    result="`pid version pool mountpoint device`: which mount this daemon serves; `device`: its number, as major:minor",
+    result="`pid version pool mountpoint device read_only`: the mount it serves. `device`: its number, major:minor",
     changes=False,
 )
 
@@ -101,6 +101,9 @@ trusts the user whose pool it is. `init` and `check` have the same rule, and the
 On a host that is read-only, or where the pool's files are, it can be mounted with `-o ro`: nothing is written then, not
 even a log. If it was not unmounted in order, what was synced last is in its journal alone, which has to be put into the
 map first; `-o ro,norecovery` shows the pool without that, as its last commit left it.
+
+`-o remount,ro` lets nothing be changed on a live mount, by verbs neither, and `-o remount,rw` takes that back, as
+root; `mount -o remount,ro MNT` does the same. A pool that was mounted with `ro` is mounted anew for writing.
 
     $ rowfs mount /srv/pool /mnt/rowfs
     /srv/pool: mounted on /mnt/rowfs

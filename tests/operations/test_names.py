@@ -14,6 +14,7 @@ from errno import (
     ENOTEMPTY,
     EPERM,
     EROFS,
+    ESTALE,
 )
 
 import pyfuse3
@@ -322,3 +323,33 @@ async def test_statfs_tells_what_is_used_and_what_is_left(fs: Fs) -> None:
     used = [data.f_blocks - data.f_bfree for data in (before, after)]
     assert used == [1, 7]
     assert (after.f_bsize, after.f_frsize, after.f_namemax) == (B, B, 255)
+
+
+# File handles, as an NFS server keeps them: all that is left of a file is its number
+
+
+@pytest.mark.parametrize("path", ["", "vm", ".snapshots", ".snapshots/vm", ".snapshots/vm/s"])
+async def test_a_file_is_found_by_its_number_when_the_kernel_has_forgotten_it(fs: Fs, path: str) -> None:
+    await fs.disk("vm", 1, "one")
+    await fs.snapshot("vm", "s")
+    inode = await fs.inode(path)
+    parent = await fs.inode(path.rpartition("/")[0])
+    fs = fs.after_a_crash()
+    again = await fs.ops.lookup(inode, b".", fs.ctx)
+    assert (again.st_ino, again.generation) == (inode, 0)
+    assert (await fs.ops.getattr(inode, fs.ctx)).st_ino == inode
+    assert (await fs.ops.lookup(inode, b"..", fs.ctx)).st_ino == parent
+
+
+async def test_what_was_removed_is_stale_and_never_another_file(fs: Fs) -> None:
+    await fs.disk("vm", 1, "one")
+    await fs.snapshot("vm", "s")
+    inodes = [await fs.inode(path) for path in ("vm", ".snapshots/vm/s", ".snapshots/vm")]
+    await fs.ask("delete", disk="vm", all_snapshots=True)
+    await fs.disk("vm", 1, "two")
+    await fs.snapshot("vm", "s")
+    fs = fs.after_a_crash()
+    for inode in inodes:
+        for name in (b".", b".."):
+            with refused(ESTALE):
+                await fs.ops.lookup(inode, name, fs.ctx)

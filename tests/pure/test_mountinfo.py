@@ -43,8 +43,8 @@ def test_a_mountpoint_is_its_bytes() -> None:
 def test_all_fields_are_found_however_many_optional_ones_there_are() -> None:
     found = parse(TEXT)
     assert len(found) == 5
-    assert found[1] == MountLine(50, "0:40", "/", "/mnt/rowfs", "fuse.rowfs", "/srv/pool", "rw,user_id=0")
-    assert found[2] == MountLine(51, "0:40", "/.snapshots/vm 1", "/mnt/old", "fuse.rowfs", "/srv/pool", "rw")
+    assert found[1] == MountLine(50, "0:40", "/", "/mnt/rowfs", "fuse.rowfs", "/srv/pool", "rw,user_id=0", "rw,nosuid")
+    assert found[2] == MountLine(51, "0:40", "/.snapshots/vm 1", "/mnt/old", "fuse.rowfs", "/srv/pool", "rw", "rw")
     assert [line.owner for line in found] == [None, 0, None, None, None]
 
 
