@@ -23,12 +23,14 @@ from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, BlockAddress
 from rowfs.persist.pooldir import open_regular
 
 OFFSET_MAX = 1 << 63  # of off_t
+SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2  # linux/falloc.h
 # ext4 and XFS cache as one folio what one call writes, and ext4 looks at all blocks of it at each small write later:
 # with 1 MiB that is as much work as everything else together.
 WRITE_BYTES_MAX = 64 << 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -128,6 +130,12 @@ class DataFile:
             self._fdatasync(self._fd)
         except OSError as error:
             raise _failure(error, "fdatasync") from error
+
+    def write_back(self) -> None:
+        """Have the host begin to write what was written, and wait for none of it. Raises StorageError."""
+        if _libc.sync_file_range(self._fd, 0, 0, SYNC_FILE_RANGE_WRITE):
+            code = ctypes.get_errno()
+            raise StorageError(f"write-back of the data file failed: {os.strerror(code)}", code)
 
     def sync_with(self, fdatasync: Callable[[int], None]) -> None:
         """Have `fdatasync` called to sync, which whoever else syncs the descriptor calls too: the kernel tells only one

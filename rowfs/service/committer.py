@@ -19,6 +19,7 @@ from rowfs.base.errors import CorruptionError, NoSpaceError, ReadOnlyError, Rowf
 from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
 from rowfs.persist.journal import JournalError
 from rowfs.service import pace
+from rowfs.service.ahead import Ahead
 from rowfs.service.punching import Punching
 from rowfs.service.scrubbing import Scrubbing
 from rowfs.service.tasks import contained
@@ -57,6 +58,7 @@ class Committer:
         self.trimming = Trimming(pool, self)
         self.asked = 0  # how often somebody wanted a commit
         self._punching = Punching(pool, requests)
+        self.ahead = Ahead(pool, requests)
         self.rate = pace.Rate()  # of reclaiming
         self._hurried = 0  # who waits for space, or for the end
         self._commits = pool.commits
@@ -206,6 +208,7 @@ class Committer:
                 ("trimmer", self.trimming.run),
                 ("puncher", self._punching.run),
                 ("scrubber", Scrubbing(self._pool).run),
+                ("write-back", self.ahead.run),
             ):
                 nursery.start_soon(self._lasting, what, task)
             task_status.started()

@@ -6,6 +6,7 @@ anything for a while. Beside requests only long runs are punched, in short slice
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import trio
 from rowfs.store.commit import Commits
 from rowfs.store.pool import Pool
 from rowfs.store.punching import Puncher
+
+log = logging.getLogger(__name__)
 
 QUIET_S = 0.5  # without a request: then nobody is between a write and its sync
 LOOK_S = 0.1
@@ -39,7 +42,7 @@ class Punching:
             quiet = self._quiet()
             if puncher.pending and not _syncing(commits) and (quiet or puncher.pressing):
                 async with self._resting:
-                    worked = await self._slice(puncher, quiet)
+                    worked = await self._try_slice(puncher, quiet)
                 await trio.sleep(0 if quiet and worked else LOOK_S)
             else:
                 await trio.sleep(LOOK_S)
@@ -54,6 +57,13 @@ class Punching:
         if count != self._seen:
             self._seen, self._seen_at = count, now
         return now - self._seen_at >= QUIET_S
+
+    async def _try_slice(self, puncher: Puncher, quiet: bool) -> bool:
+        try:
+            return await self._slice(puncher, quiet)
+        except Exception as error:  # no thread to be had, say: nobody has asked for it
+            log.error("free blocks are not given back to the host", exc_info=error)
+            return False
 
     async def _slice(self, puncher: Puncher, quiet: bool) -> bool:
         """Some of it; False: there is nothing to do now."""

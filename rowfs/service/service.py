@@ -288,6 +288,7 @@ class Service:
         return snapshot
 
     async def _snapshot(self, disk: Disk, name: str | None, description: str, consistency: str, kind: str) -> Snapshot:
+        self.committer.ahead.expect()
         await self.cache.flush(disk)
         return self.pool.snapshot(disk, name, description=description, consistency=consistency, kind=kind)
 
