@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the pool there, unmounted")
     options = parser.parse_args()
     rounds = options.rounds or (0 if options.seconds else 1000)
-    directory = Path(tempfile.mkdtemp(prefix="rowfs-torment-", dir=options.dir))
+    directory = Path(tempfile.mkdtemp(prefix="rowfs-clients-", dir=options.dir))
     print(f"seed {options.seed}, in {directory}", flush=True)
     how = {"daemon": options.daemon, "processes": options.processes, "hung_s": options.hung}
     try:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from rowfs.service.tasks import contained
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS_MAX = 256
+CONNECTIONS_MAX, CONNECTIONS_MIN = 256, 4
+RESERVED = 128  # descriptors that no connection gets: for the pool, for looking at the host, for unmounting
 BACKLOG = 128
 PAUSE_S = 0.1  # before the next try, when nobody can be accepted
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
@@ -147,8 +149,8 @@ class Server:
                 self._say_crowded(f"no client can be accepted: {error.strerror}")
                 await trio.sleep(PAUSE_S)
             return
-        if len(nursery.child_tasks) >= CONNECTIONS_MAX:
-            await self._refuse(client, f"there are {CONNECTIONS_MAX} connections to the daemon already", errno.EAGAIN)
+        if len(nursery.child_tasks) >= (most := _connections_max()):
+            await self._refuse(client, f"there are {most} connections to the daemon already", errno.EAGAIN)
             return
         self._crowded = False
         nursery.start_soon(contained, "a connection", self._serve, client)
@@ -185,6 +187,13 @@ class Server:
                 await connection.serve()
             finally:
                 self._connections.discard(connection)
+
+
+def _connections_max() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, max(CONNECTIONS_MIN, descriptors - RESERVED))
 
 
 async def _say(client: trio.socket.SocketType, code: int, why: str, errno_: int | None = None) -> None:

@@ -379,8 +379,9 @@ class BlockMap(Reader):
         used = self.used_bytes()
         if self._reserved_to - used >= RESERVE_BYTES // 2:
             return
-        if preallocate(self._path, used, RESERVE_BYTES):
-            self._reserved_to = used + RESERVE_BYTES
+        with contextlib.suppress(OSError):  # no descriptor is left, say: the next commit tries again
+            if preallocate(self._path, used, RESERVE_BYTES):
+                self._reserved_to = used + RESERVE_BYTES
 
     def apply(self, update: MapUpdate) -> None:
         """One commit: all of `update` or nothing, durable on return.

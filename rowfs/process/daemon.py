@@ -32,6 +32,7 @@ from rowfs.native import extension
 from rowfs.process.logs import log_to
 from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
 from rowfs.process.options import Options, parse_options
+from rowfs.process.provisions import lay_in
 from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
@@ -79,6 +80,7 @@ def _start(arguments: argparse.Namespace) -> Daemon:
     check_mountpoint(arguments.mountpoint, arguments.pool)
     if is_pool(arguments.pool):  # else nothing is made there
         _begin_log(arguments, options.other_owner)
+    lay_in()
     pool = _open(arguments.pool, options)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:

@@ -77,6 +77,24 @@ def _it_never_answers() -> None:
     Methods.diff = never  # type: ignore[method-assign, assignment]
 
 
+def _late_imports_are_told() -> None:
+    """None at all: it only says what is imported once the mount is there, which is late for a commit."""
+    mounted = False
+    say_ready = daemon.Daemon._say_ready
+
+    async def ready(self: daemon.Daemon, ready_fd: int | None) -> None:
+        nonlocal mounted
+        await say_ready(self, ready_fd)
+        mounted = True
+
+    def told(event: str, details: tuple[Any, ...]) -> None:
+        if mounted and event == "import":
+            os.write(2, f"now ERROR late import of {details[0]}\n".encode())
+
+    daemon.Daemon._say_ready = ready  # type: ignore[method-assign]
+    sys.addaudithook(told)
+
+
 def _a_thread_has_one() -> None:
     _in_info(lambda: threading.Thread(target=_boom, name="some").start())
 
@@ -106,6 +124,7 @@ WAYS: dict[str, Callable[[], None]] = {
     "tuning": _tuning_has_one,
     "the-socket": _the_socket_cannot_be_made,
     "a-thread": _a_thread_has_one,
+    "late-imports": _late_imports_are_told,
     "its-end": _it_ends_when_asked,
     "silence": _it_never_answers,
     "c-code": _c_code_complains,

@@ -40,7 +40,9 @@ pytestmark = pytest.mark.skipif(
 
 def test_no_client_ends_holds_up_or_changes_anything(tmp_path: Path) -> None:
     print(f"seed {SEED}")
-    counts = torment_clients.torment(tmp_path, SEED, ROUNDS)
+    # A daemon that tells of late imports in its log, too: one in a commit may fail, for want of a descriptor.
+    daemon = (sys.executable, "-m", "tests.faults.faulty", "late-imports")
+    counts = torment_clients.torment(tmp_path, SEED, ROUNDS, daemon=daemon)
     assert torment_clients.sum_rounds(counts) == ROUNDS
     assert counts["asks"] and counts["resets"] and any(what.startswith("rowfs ") for what in counts)
     assert counts["write of a disk"] > 20 and counts["snapshot of a disk"], counts

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from errno import EMFILE
+from typing import NoReturn
 
 import pytest
 
+from rowfs.persist import blockmap
 from rowfs.store.commit import Batch
 from rowfs.store.pool import Pool
 from tests.store.faults import Scripted
@@ -219,3 +222,17 @@ def test_freed_blocks_are_given_back_to_the_host(home: Home, pool: Pool) -> None
     pool.delete_disk(disk)
     pool.reclaim()
     assert pool.data.used_bytes() <= full - SIZE
+
+
+def test_a_commit_goes_on_when_no_descriptor_is_left_to_have_blocks_ready_for_the_next(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> NoReturn:
+        raise OSError(EMFILE, os.strerror(EMFILE))
+
+    put(pool, pool.create_disk("d", 1 << 20), 0, "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(blockmap, "preallocate", none_left)
+        pool.keep_reserve()
+        pool.commit()
+    assert pool.read_only_reason is None
