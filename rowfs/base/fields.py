@@ -20,7 +20,7 @@ BLOCKS = (0, (1 << 48) - 1)  # of figures; an address has 48 bits
 RANGES = (
     dict.fromkeys(("id", "disk", "branch", "parent", "inode", "head"), ID)
     | dict.fromkeys(("epoch", "fork", "uid", "gid"), NUMBER)
-    | dict.fromkeys(("created_ns", "modified_ns", "time_ns", "deleted_ns"), TIME)
+    | dict.fromkeys(("created_ns", "modified_ns", "changed_ns", "time_ns", "deleted_ns"), TIME)
     | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), BLOCKS)
     | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "until_ns": (0, TIME_NS_MAX)}
     | {"trash_keep_ns": (1, TIME_NS_MAX)}
@@ -30,7 +30,7 @@ RANGES = (
 # What stands for a value that cannot be read at all. Who may read a disk is unknown then: only root. How large it was
 # too: so large that all of it can be seen. `capacity_bytes`: what the host has.
 STAND_INS: dict[str, Any] = (
-    dict.fromkeys(("created_ns", "modified_ns", "time_ns", "deleted_ns", "uid", "gid"), 0)
+    dict.fromkeys(("created_ns", "modified_ns", "changed_ns", "time_ns", "deleted_ns", "uid", "gid"), 0)
     | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), 0)
     | {"size_bytes": DISK_BYTES_MAX, "mode": 0o600, "capacity_bytes": None, "clean": False}
     | {"name": "recovered-{id}", "kind": "user", "consistency": "crash", "description": ""}

@@ -206,6 +206,7 @@ class DiskRecord(Record):
     uid: int = 0
     gid: int = 0
     mapped_blocks: int = 0  # what the head maps
+    changed_ns: int = 0  # when anything of the file changed, its mode and name too; 0: as modified_ns
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -227,6 +228,7 @@ class SnapshotRecord(Record):
     description: str = ""
     referenced_blocks: int = 0  # what it maps
     written_blocks: int = 0  # owned by versions after the snapshot before it on its branch
+    changed_ns: int = 0  # when it was renamed; 0: never
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

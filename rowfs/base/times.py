@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+_CLOCK_REALTIME_COARSE = 5  # linux/time.h
 TIME_NS_MIN, TIME_NS_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -20,6 +21,11 @@ def clamped(time_ns: int) -> int:
 def now_ns() -> int:
     """The present, whatever the clock is set to."""
     return clamped(time.time_ns())
+
+
+def stamp_ns() -> int:
+    """The present as Linux stamps files: never ahead of the stamp that it makes next."""
+    return clamped(time.clock_gettime_ns(_CLOCK_REALTIME_COARSE))
 
 
 def rfc3339(time_ns: int) -> str:

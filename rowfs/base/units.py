@@ -25,6 +25,7 @@ HOLE = BlockAddress(0)  # block 0 of the data file is its label, so no disk ever
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 DISK_BYTES_MAX = 16 * TIB
+SECTOR_BYTES = 512
 CAPACITY_BYTES_MAX = 1 << 60  # of a pool: an address has 48 bits
 
 SIZE_CHARACTERS_MAX = 40
@@ -61,6 +62,11 @@ def check_disk_size(size_bytes: int) -> int:
 def _shown(size_bytes: int) -> str:
     """A size that somebody asked for, be it absurd."""
     return format_size(size_bytes) if abs(size_bytes) < 1 << 70 else f"a number of {size_bytes.bit_length()} bits"
+
+
+def left_out_bytes(size_bytes: int) -> int:
+    """How many bytes at the end of a file of this size a loop device does not show: it has whole sectors."""
+    return size_bytes % SECTOR_BYTES
 
 
 def format_size(size_bytes: int) -> str:

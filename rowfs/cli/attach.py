@@ -10,9 +10,11 @@ from typing import Any
 
 from rowfs.base.errors import BusyError, NotFoundError, RowfsError, UsageError
 from rowfs.base.names import SNAPSHOTS_DIR
+from rowfs.base.units import left_out_bytes
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.client import DaemonGoneError
 from rowfs.cli.declared import command
+from rowfs.cli.disks import warn_of_odd_size
 from rowfs.cli.mounts import Mount, current_mounts, mount_at, resolve_path
 from rowfs.cli.output import say, say_json
 from rowfs.cli.params import find_address
@@ -29,13 +31,14 @@ def attach(address: Address, read_only: bool, direct_io: bool, as_json: bool) ->
     from rowfs.cli.loops import attach as attach_file
     from rowfs.cli.loops import check_unattached
 
-    path, numbers = _file(address)
+    path, numbers, size_bytes = _file(address)
     read_only = read_only or address.snapshot is not None
     if not read_only:
         check_unattached(address.shown(), numbers)
     made = attach_file(path, numbers, read_only, direct_io)
+    warn_of_odd_size(address, size_bytes)
     if as_json:
-        say_json(_object(address, made))
+        say_json({**_object(address, made), "left_out_bytes": left_out_bytes(size_bytes)})
     else:
         say(made.device)
 
@@ -51,8 +54,8 @@ def _object(address: Address, loop: Loop) -> dict[str, Any]:
     }
 
 
-def _file(address: Address) -> tuple[str, FileNumbers]:
-    """The path of the file behind `address`, which is there, and its numbers.
+def _file(address: Address) -> tuple[str, FileNumbers, int]:
+    """The path of the file behind `address`, which is there, its numbers, and its size in bytes.
 
     The daemon is asked for it, so that nothing hangs where it has died. Raises UsageError, NotFoundError.
     """
@@ -62,11 +65,11 @@ def _file(address: Address) -> tuple[str, FileNumbers]:
     if address.snapshot is not None:
         snapshot = find_snapshot(disk, need_snapshot(address)[1])
         path = os.path.join(address.mount.mountpoint, SNAPSHOTS_DIR, address.disk, snapshot["name"])
-        return path, FileNumbers(address.mount.device, snapshot["inode"])
+        return path, FileNumbers(address.mount.device, snapshot["inode"]), snapshot["size_bytes"]
     if disk.get("deleted"):
         raise NotFoundError(f"the disk {address.disk!r} is deleted: attach one of its snapshots, or clone it")
     path = os.path.join(address.mount.mountpoint, address.disk)
-    return path, FileNumbers(address.mount.device, disk["inode"])
+    return path, FileNumbers(address.mount.device, disk["inode"]), disk["size_bytes"]
 
 
 @command(DETACH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rowfs.base.errors import RowfsError, UsageError
 from rowfs.base.names import check_name
-from rowfs.base.units import check_disk_size, format_size, parse_size
+from rowfs.base.units import SECTOR_BYTES, check_disk_size, format_size, left_out_bytes, parse_size
 from rowfs.cli.addresses import Address, need_disk, need_same_mount, need_snapshot
 from rowfs.cli.declared import command
 from rowfs.cli.output import say, say_json, say_warning
@@ -22,6 +22,7 @@ def create(address: Address, size: int, as_json: bool) -> None:
         say_json(made)
     else:
         say(f"{address.shown()}: created, {format_size(made['size_bytes'])}")
+    warn_of_odd_size(address, made["size_bytes"])
 
 
 @command(RESIZE)
@@ -36,6 +37,21 @@ def resize(address: Address, size: str, force: bool, as_json: bool) -> None:
         say_json(resized)
     else:
         say(f"{address.shown()}: resized to {format_size(resized['size_bytes'])}")
+    warn_of_odd_size(address, resized["size_bytes"])
+
+
+def warn_of_odd_size(address: Address, size_bytes: int) -> None:
+    """Says what a loop device does not show of a disk or snapshot of this size, and what to do."""
+    left_out = left_out_bytes(size_bytes)
+    if not left_out:
+        return
+    what_to_do = f"rowfs resize {address.shown()} +{SECTOR_BYTES - left_out} rounds the size up"
+    if address.snapshot is not None:
+        what_to_do = "clone the snapshot and round up the size of the clone with rowfs resize"
+    say_warning(
+        f"{address.shown()}: a loop device has whole sectors of {SECTOR_BYTES} bytes, "
+        f"and leaves out the last {left_out} of {size_bytes}: {what_to_do}"
+    )
 
 
 def _update_device(device: str, numbers: FileNumbers) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rowfs.base.names import printable
-from rowfs.base.units import format_size
+from rowfs.base.units import format_size, left_out_bytes
 from rowfs.cli.addresses import Address, need_snapshot
 from rowfs.cli.declared import command
 from rowfs.cli.marks import lock_shown
@@ -74,12 +74,18 @@ def duration_shown(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 6000 else f"{round(seconds / 3600)} h"
 
 
+def _size_shown(size_bytes: int) -> str:
+    left_out = left_out_bytes(size_bytes)
+    odd = f", of which a loop device leaves out the last {left_out}" if left_out else ""
+    return f"{format_size(size_bytes)} ({size_bytes} bytes{odd})"
+
+
 def _disk_fields(disk: dict[str, Any]) -> list[tuple[str, str]]:
     if disk.get("deleted"):
         return [("deleted disk", printable(disk["name"])), ("snapshots", str(len(disk["snapshots"])))]
     return [
         ("disk", printable(disk["name"])),
-        ("size", f"{format_size(disk['size_bytes'])} ({disk['size_bytes']} bytes)"),
+        ("size", _size_shown(disk["size_bytes"])),
         ("mapped", format_size(disk["mapped_bytes"])),
         ("created", local_time(disk["created"])),
         ("modified", local_time(disk["modified"])),
@@ -95,7 +101,7 @@ def _snapshot_fields(snapshot: dict[str, Any]) -> list[tuple[str, str]]:
     fields = [
         ("snapshot", printable(snapshot["name"])),
         ("created", local_time(snapshot["created"])),
-        ("size", f"{format_size(snapshot['size_bytes'])} ({snapshot['size_bytes']} bytes)"),
+        ("size", _size_shown(snapshot["size_bytes"])),
         ("refers to", size_or_nothing(snapshot["referenced_bytes"])),
         ("written since the one before", size_or_nothing(snapshot["written_bytes"])),
         ("freed if deleted", size_or_nothing(snapshot["freed_if_deleted_bytes"])),

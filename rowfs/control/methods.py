@@ -294,7 +294,7 @@ class Methods:
         snapshot = self._catalog.snapshot(self._catalog.chain(disk), name)
         if not targets:
             raise BadParams("the parameter targets has to name at least one disk")
-        made = self._pool.clone(snapshot, targets, (snapshot.mode | 0o200, caller.uid, caller.gid))
+        made = self._pool.clone(snapshot, targets, (snapshot.owner.mode, caller.uid, caller.gid))
         await self._service.committer.commit()
         return await self._shown(*made)
 

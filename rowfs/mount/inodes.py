@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import ENOENT, ESTALE
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from rowfs.base.units import BLOCK_BYTES
 from rowfs.store.catalog import Catalog
 from rowfs.store.model import Disk, Snapshot
 
+READABLE = 0o444  # of a mode
 ATTRIBUTES_VALID_S = 1.0
 NAMES_VALID_S = 0.0  # names change through the socket as well, so the kernel asks each time it walks a path
 
@@ -126,6 +128,10 @@ class Inodes:
             if known.lookups <= 0:
                 del self._known[inode]
 
+    def known(self, nodes: Iterable[Disk | Snapshot]) -> list[int]:
+        """The inodes of those that the kernel knows."""
+        return [inode for node in nodes if (inode := inode_of(node)) in self._known]
+
     def chain(self, chain: Chain) -> Disk:
         """The disk whose snapshots a directory shows."""
         for disk in self._catalog.disks.values():
@@ -144,8 +150,9 @@ class Inodes:
             _describe_file(entry, node)
         else:
             self._describe_directory(entry, node)
+            entry.st_ctime_ns = entry.st_mtime_ns
         self._override(entry)
-        entry.st_atime_ns = entry.st_ctime_ns = entry.st_mtime_ns
+        entry.st_atime_ns = entry.st_mtime_ns
         return entry
 
     def _override(self, entry: pyfuse3.EntryAttributes) -> None:
@@ -171,16 +178,17 @@ class Inodes:
 
 
 def _describe_file(entry: pyfuse3.EntryAttributes, node: Disk | Snapshot) -> None:
-    entry.st_mode = pyfuse3.ModeT(stat.S_IFREG | node.mode)
+    owner = node if isinstance(node, Disk) else node.owner  # whose owner and mode govern its snapshots too
+    entry.st_mode = pyfuse3.ModeT(stat.S_IFREG | (owner.mode if owner is node else owner.mode & READABLE))
     entry.st_nlink = 0 if node.deleted else 1
-    entry.st_uid, entry.st_gid = node.uid, node.gid
+    entry.st_uid, entry.st_gid = owner.uid, owner.gid
     entry.st_size = node.size_bytes
     if isinstance(node, Disk):
         entry.st_blocks = _told_blocks(entry, node) * (BLOCK_BYTES // 512)
-        entry.st_mtime_ns = node.modified_ns
+        entry.st_mtime_ns, entry.st_ctime_ns = node.modified_ns, node.changed_ns
     else:
         entry.st_blocks = node.referenced_blocks * (BLOCK_BYTES // 512)
-        entry.st_mtime_ns = node.created_ns
+        entry.st_mtime_ns, entry.st_ctime_ns = node.created_ns, node.changed_ns or node.created_ns
 
 
 def _told_blocks(entry: pyfuse3.EntryAttributes, disk: Disk) -> int:

@@ -18,7 +18,7 @@ from pyfuse3 import FileHandleT, FileInfo, FUSEError, InodeT
 
 from rowfs.base.inodenumbers import ROOT, SNAPSHOTS
 from rowfs.base.names import NAME_BYTES_MAX, SNAPSHOTS_DIR
-from rowfs.base.times import clamped
+from rowfs.base.times import clamped, stamp_ns
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.mount import attributes, polling
 from rowfs.mount.acting import act
@@ -120,18 +120,21 @@ class Operations(pyfuse3.Operations):
         """truncate, chmod, chown, utimes."""
         node = self.inodes.node(inode)
         if isinstance(node, Snapshot):
-            self._check_touched(node, fields)
+            self._check_touched(node, attr, fields)
         elif isinstance(node, Disk):
             await self._set_disk(node, attr, fields)
         else:
             raise FUSEError(EPERM)
         return self.inodes.attributes(node)
 
-    def _check_touched(self, snapshot: Snapshot, fields: pyfuse3.SetattrFields) -> None:
+    def _check_touched(self, snapshot: Snapshot, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
         # touch(1) sets the times of the file that it made; a snapshot keeps its own, and touch must not fail.
         # The kernel itself sends mtime and ctime, without atime, of a file that was renamed.
         others = fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid
         if not others and not fields.update_atime:
+            if fields.update_ctime and not snapshot.deleted:
+                snapshot.changed_ns = max(snapshot.changed_ns, clamped(attr.st_ctime_ns))
+                self._catalog.touch(snapshot)
             return
         made_now = any(handle.target is snapshot and handle.writable for handle in self._handles.values())
         if others or not made_now:
@@ -139,6 +142,7 @@ class Operations(pyfuse3.Operations):
 
     async def _set_disk(self, disk: Disk, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
         self._pool.check_writable()
+        changed_ns = disk.changed_ns
         if fields.update_size:
             self._check_there(disk)
             await self._service.resize(disk, attr.st_size)
@@ -150,8 +154,12 @@ class Operations(pyfuse3.Operations):
             disk.gid = attr.st_gid
         if fields.update_mtime:
             disk.modified_ns = clamped(attr.st_mtime_ns)
+        # The kernel has its own idea of when that was, and keeps to it as long as it knows the file.
+        disk.changed_ns = max(changed_ns, clamped(attr.st_ctime_ns) if fields.update_ctime else stamp_ns())
         if disk.deleted:
             return
+        if fields.update_mode or fields.update_uid or fields.update_gid:  # and so of its snapshots
+            await self._service.cache.forget_attributes(self.inodes.known(disk.chain.values()))
         if fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid:
             self._catalog.touch(disk)
         else:
@@ -401,13 +409,14 @@ class Operations(pyfuse3.Operations):
         """Let the extension answer what it can, on the handles that there are and will be."""
         extension.serve(self._handles, self._set_time, self._pool, self._service.committer)
 
-    def _set_time(self, inode: int, modified_ns: int) -> pyfuse3.EntryAttributes | None:
-        """What `setattr` does when Linux tells the time of a change; None: this is for `setattr`."""
+    def _set_time(self, inode: int, modified_ns: int, changed_ns: int) -> pyfuse3.EntryAttributes | None:
+        """What `setattr` does when Linux tells the times of a change; None: this is for `setattr`."""
         node = self.inodes.node(InodeT(inode))
         if not isinstance(node, Disk) or node.deleted:
             return None
         self._pool.check_writable()
         node.modified_ns = clamped(modified_ns)
+        node.note_change(clamped(changed_ns))
         self._catalog.touch_time(node)
         return self.inodes.attributes(node)
 
@@ -489,8 +498,9 @@ class Operations(pyfuse3.Operations):
 
     @answering
     async def listxattr(self, inode: InodeT, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        """The names of the figures."""
-        return [os.fsencode(name) for name in attributes.names(self.inodes.node(inode))]
+        """Nothing: the figures are read by name. Programs that copy attributes would try to set what is listed."""
+        self.inodes.node(inode)
+        return []
 
     @answering
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:

@@ -73,12 +73,12 @@ def write_back(mountpoint: str) -> None:
         os.close(fd)
 
 
-def invalidate(inode: int) -> None:
+def invalidate(inode: int, attributes_only: bool = False) -> None:
     """Have the kernel forget the pages and attributes of an inode. Blocks.
 
     Raises OSError, with ENOENT when the kernel does not know the inode.
     """
-    pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
+    pyfuse3.invalidate_inode(pyfuse3.InodeT(inode), attr_only=attributes_only)
 
 
 def close(unmount: bool) -> None:

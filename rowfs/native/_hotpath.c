@@ -150,11 +150,12 @@ static bool try_time(int fuse_fd, const struct fuse_in_header *header, const str
     bool told;
 
     if ((wanted->valid & ~(FATTR_FH | FATTR_LOCKOWNER)) != (FATTR_MTIME | FATTR_CTIME) ||
-        wanted->mtime >= INT64_MAX / 1000000000) /* before 1970, or after 2262: not in a long long */
+        wanted->mtime >= INT64_MAX / 1000000000 || wanted->ctime >= INT64_MAX / 1000000000) /* before 1970, or after 2262: not in a long long */
         return false;
     writes_tell();
-    answer = PyObject_CallFunction(engine.set_time, "KL", (unsigned long long)header->nodeid,
-                                   (long long)wanted->mtime * 1000000000 + wanted->mtimensec);
+    answer = PyObject_CallFunction(engine.set_time, "KLL", (unsigned long long)header->nodeid,
+                                   (long long)wanted->mtime * 1000000000 + wanted->mtimensec,
+                                   (long long)wanted->ctime * 1000000000 + wanted->ctimensec);
     told = answer != NULL && answer != Py_None && PyBytes_AsStringAndSize(answer, &data, &size) == 0;
     if (told)
         reply_data(fuse_fd, header->unique, data, size);

@@ -64,19 +64,19 @@ def hand_to(handlers: Handlers) -> None:
 
 def serve(
     handles: dict[int, Any],
-    set_time: Callable[[int, int], pyfuse3.EntryAttributes | None],
+    set_time: Callable[[int, int, int], pyfuse3.EntryAttributes | None],
     pool: Pool,
     committer: object,
 ) -> None:
     """Have the extension answer the commonest requests on these handles itself (what and how: _hotpath.c).
 
-    `set_time` takes an inode and a time in nanoseconds, and gives the inode's attributes. Not where something else
-    stands in for the data file.
+    `set_time` takes an inode and its times of last modification and change in nanoseconds, and gives the inode's
+    attributes. Not where something else stands in for the data file.
     """
     if module is not None and type(pool.data) is DataFile:
 
-        def touched(inode: int, modified_ns: int) -> bytes | None:
-            entry = set_time(inode, modified_ns)
+        def touched(inode: int, modified_ns: int, changed_ns: int) -> bytes | None:
+            entry = set_time(inode, modified_ns, changed_ns)
             return None if entry is None else attributes_answer(entry)
 
         module.serve(handles, pool, committer, touched, pool.data.fileno(), Disk, Snapshot, State.DIRTY)

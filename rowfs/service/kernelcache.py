@@ -10,7 +10,7 @@ import contextvars
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from errno import ESTALE
 from typing import ParamSpec, TypeVar
 
@@ -74,8 +74,11 @@ def leave_session() -> None:
 class KernelCache:
     """The kernel's view of one mount."""
 
-    def __init__(self, own: OwnMount, invalidate: Callable[[int], None]) -> None:
-        """`invalidate` has the kernel forget what it caches of an inode. It may block, and raise OSError."""
+    def __init__(self, own: OwnMount, invalidate: Callable[[int, bool], None]) -> None:
+        """`invalidate` has the kernel forget what it caches of an inode, or (True) its attributes alone.
+
+        It may block, and raise OSError.
+        """
         self._own = own
         self._invalidate = invalidate
         # Kernel ids of workers whose requests come from here, and on whose behalf.
@@ -132,11 +135,20 @@ class KernelCache:
 
     async def drop(self, disk: Disk) -> None:
         """Forget the pages and attributes cached of a disk's file."""
-        await trio.to_thread.run_sync(self._drop, disk_inode(disk.inode))
+        await trio.to_thread.run_sync(self._drop, disk_inode(disk.inode), False)
 
-    def _drop(self, inode: int) -> None:
+    async def forget_attributes(self, inodes: Sequence[int]) -> None:
+        """Forget the attributes of these, so that the kernel asks again who may open them."""
+        if inodes:
+            await trio.to_thread.run_sync(self._forget_attributes, inodes)
+
+    def _forget_attributes(self, inodes: Sequence[int]) -> None:
+        for inode in inodes:
+            self._drop(inode, True)
+
+    def _drop(self, inode: int, attributes_only: bool) -> None:
         with contextlib.suppress(OSError):  # ENOENT: the kernel does not know the inode, so it caches nothing
-            self._invalidate(inode)
+            self._invalidate(inode, attributes_only)
 
     @contextlib.contextmanager
     def as_own(self) -> Iterator[None]:

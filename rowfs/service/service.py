@@ -41,7 +41,7 @@ CLOSING_S = 0.5  # that Linux may take to tell that nobody has a file open any m
 class Service:
     """A pool on a mountpoint."""
 
-    def __init__(self, pool: Pool, mountpoint: str, invalidate: Callable[[int], None]) -> None:
+    def __init__(self, pool: Pool, mountpoint: str, invalidate: Callable[[int, bool], None]) -> None:
         """`invalidate` has the kernel forget what it caches of an inode (see KernelCache)."""
         self.pool = pool
         self.own = OwnMount(mountpoint)
@@ -49,7 +49,7 @@ class Service:
         self._requests = 0
         self.committer = Committer(pool, self.requests)
         self.cache = KernelCache(self.own, invalidate)
-        self.writeback = Writeback(mountpoint, self.cache.as_own)
+        self.writeback = Writeback(self.own, self.cache.as_own)
         self.freezes = Freezes()
 
     async def check_writable(self) -> None:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 import trio
 
 from rowfs.base.inodenumbers import disk_inode
+from rowfs.host.loops import FileNumbers, numbers_of
+from rowfs.host.views import OwnMount
 from rowfs.service.kernelcache import leave_session
 from rowfs.store.model import Disk
 
@@ -54,9 +56,9 @@ def waits_for_pages(release: str) -> bool:
 class Writeback:
     """One mount's."""
 
-    def __init__(self, mountpoint: str, as_own: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, own: OwnMount, as_own: Callable[[], AbstractContextManager[None]]) -> None:
         """Requests that the kernel makes for a thread within `as_own` are told to be ours."""
-        self._mountpoint = mountpoint
+        self._own = own
         self._as_own = as_own
         self._exact = waits_for_pages(os.uname().release)
         self._threads: dict[int, _Thread] = {}
@@ -67,8 +69,8 @@ class Writeback:
         inode = disk_inode(disk.inode)
         thread = self._threads.get(inode)
         if thread is None or not thread.put(question):
-            path = os.path.join(self._mountpoint, disk.name)
-            thread = self._threads[inode] = _Thread(path, inode, self._exact, self._as_own, self._ended)
+            path, numbers = os.path.join(self._own.mountpoint, disk.name), FileNumbers(self._own.device, inode)
+            thread = self._threads[inode] = _Thread(path, numbers, self._exact, self._as_own, self._ended)
             thread.start(question)
         with trio.move_on_after(LIMIT_S):
             await question.answered.wait()
@@ -85,12 +87,13 @@ class _Thread:
     def __init__(
         self,
         path: str,
-        inode: int,
+        numbers: FileNumbers,
         exact: bool,
         as_own: Callable[[], AbstractContextManager[None]],
         ended: Callable[[_Thread], None],
     ) -> None:
-        self.inode = inode
+        self.inode = numbers.inode
+        self._numbers = numbers
         self._path = path
         self._exact = exact
         self._as_own = as_own
@@ -116,8 +119,9 @@ class _Thread:
         fd = None
         try:
             leave_session()
-            with contextlib.suppress(OSError):
-                fd = self._opened()
+            fd = self._opened(os.O_RDONLY | os.O_NONBLOCK)
+            if fd is None:
+                fd = self._opened(os.O_PATH)  # which tells the size alone
             while (question := self._next()) is not None:
                 with contextlib.suppress(OSError):
                     self._answer(question, fd)
@@ -131,11 +135,15 @@ class _Thread:
             if fd is not None:
                 os.close(fd)  # waits for whoever seeks now, and so for another thread
 
-    def _opened(self) -> int | None:
-        with self._as_own():
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    def _opened(self, flags: int) -> int | None:
+        """A descriptor of the file, if it can be opened and is the one."""
+        try:
+            with self._as_own():
+                fd = os.open(self._path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
         with contextlib.suppress(OSError):
-            if os.fstat(fd).st_ino == self.inode:
+            if numbers_of(fd) == self._numbers:
                 return fd
         os.close(fd)
         return None
@@ -152,9 +160,6 @@ class _Thread:
         if fd is not None:
             question.size_bytes = os.fstat(fd).st_size
             question.written = self._exact and _written(fd, question.start, question.length)
-        else:
-            found = os.stat(self._path, follow_symlinks=False)
-            question.size_bytes = found.st_size if found.st_ino == self.inode else None
 
     def _tell(self, function: Callable[[], None]) -> None:
         with contextlib.suppress(trio.RunFinishedError):

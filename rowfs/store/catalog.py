@@ -24,7 +24,7 @@ from rowfs.base.format import (
 )
 from rowfs.base.journalcode import Entry
 from rowfs.base.names import check_name
-from rowfs.base.times import now_ns
+from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
 from rowfs.store.events import Events
@@ -76,6 +76,8 @@ class Catalog:
             self._load_disk(disk)
         for key, value in blockmap.items(SNAPSHOTS):  # ids ascend, so each chain comes oldest first
             self._load_snapshot(key, value, by_id)
+        for disk in by_id.values():
+            _complete(disk)
         for branch in self.branches.values():
             self._load_origin(branch)
         for branch in self.branches.values():
@@ -249,7 +251,7 @@ class Catalog:
         if disk is None:
             disk = Disk(id=number, name=name, size_bytes=0, branch=None, created_ns=now, modified_ns=now, inode=number)
         assert disk.head is None, "a disk is made twice"
-        disk.inode, disk.created_ns, disk.modified_ns = number, now, now
+        disk.inode, disk.created_ns, disk.modified_ns, disk.changed_ns = number, now, now, stamp_ns()
         disk.mode, disk.uid, disk.gid = owner
         disk.size_bytes = size_bytes
         self.disks[name] = disk
@@ -294,7 +296,11 @@ class Catalog:
             branch=None,
             created_ns=disk.created_ns,
             modified_ns=disk.modified_ns,
+            changed_ns=max(disk.changed_ns, stamp_ns()),
             inode=disk.inode,
+            mode=disk.mode,
+            uid=disk.uid,
+            gid=disk.gid,
             chain=disk.chain,
         )
         for snapshot in left.chain.values():
@@ -324,8 +330,8 @@ class Catalog:
         if owner.head is None and not owner.chain and owner.name in self.disks and not owner.deleted:
             self.drop_disk(owner, keep_chain=False)
 
-    def new_chain(self, name: str, created_ns: int) -> Disk:
-        """A deleted disk, whose chain is still empty."""
+    def new_chain(self, name: str, created_ns: int, owner: tuple[int, int, int]) -> Disk:
+        """A deleted disk, whose chain is still empty; `owner` is (mode, uid, gid)."""
         number = self.new_id()
         disk = Disk(
             id=number,
@@ -334,8 +340,10 @@ class Catalog:
             branch=None,
             created_ns=created_ns,
             modified_ns=created_ns,
+            changed_ns=stamp_ns(),
             inode=number,
         )
+        disk.mode, disk.uid, disk.gid = owner
         self.disks[name] = disk
         self.touch(disk)
         return disk
@@ -473,3 +481,13 @@ class Catalog:
                     yield BRANCHES, ID_KEY.pack(thing.id), thing.pack()
                 case Removal():
                     yield PENDING, PENDING_KEY.pack(PENDING_REMOVAL, thing.id, 0, 0), thing.pack()
+
+
+def _complete(disk: Disk) -> None:
+    """What rowfs 0.1 did not store of a disk: when it changed; of a deleted one, who may read its snapshots."""
+    if disk.changed_ns:
+        return
+    disk.changed_ns = disk.modified_ns
+    if disk.head is None and disk.chain:
+        newest = list(disk.chain.values())[-1]
+        disk.mode, disk.uid, disk.gid = newest.mode, newest.uid, newest.gid

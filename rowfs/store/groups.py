@@ -166,7 +166,7 @@ class Groups:
         return [
             disk
             for name, snapshot in sources.items()
-            for disk in self._pool.clone(snapshot, [name], (snapshot.mode | 0o200, *owner))
+            for disk in self._pool.clone(snapshot, [name], (snapshot.owner.mode, *owner))
         ]
 
     # Deleting

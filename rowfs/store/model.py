@@ -180,6 +180,10 @@ class Disk(DiskRecord):
     deleted: bool = False  # its name is gone
     labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes them
 
+    def note_change(self, time_ns: int) -> None:
+        """Something of the file changed. Programs (borg, restic) trust this time, so it never goes back."""
+        self.changed_ns = max(self.changed_ns, time_ns)
+
     @property
     def mapped_bytes(self) -> int:
         """What the head maps."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,7 @@ from rowfs.base.format import (
     PoolRecord,
 )
 from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
-from rowfs.base.times import now_ns
+from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapUpdate, Reader
 from rowfs.persist.datafile import DataFile
@@ -72,6 +73,7 @@ CAPACITY_BYTES_MIN = MIB
 PUNCHING_S = 1.0  # that closing a pool takes longer for the host to have back what is free; the rest is for next time
 Owner = tuple[int, int, int]  # mode, uid, gid
 OWNER: Owner = (0o644, 0, 0)
+_KEPT = re.compile(re.escape(BEFORE_ROLLBACK) + r"(-\d+)?")
 
 
 def init_pool(path: str, capacity_bytes: int | None = None, other_owner: bool = False) -> None:
@@ -358,6 +360,7 @@ class Pool:
             self.io.clear_tail(disk, check_disk_size(size_bytes))
         disk.size_bytes = check_disk_size(size_bytes)
         disk.modified_ns = now_ns()
+        disk.note_change(stamp_ns())
         self.catalog.touch(disk)
 
     # Disks
@@ -411,6 +414,7 @@ class Pool:
             if other.head is not None:
                 self.trash.delete_disk(other)
         self.catalog.events.of_disk("rename", disk, f"to {name}")
+        disk.note_change(stamp_ns())
         self.catalog.rename_disk(disk, name)
 
     # Snapshots
@@ -491,6 +495,7 @@ class Pool:
         if name in snapshot.owner.chain and name != snapshot.name:
             raise ExistsError(f"the disk {snapshot.owner.name} has a snapshot {name} already")
         self.catalog.events.of_snapshot("rename", snapshot, f"to {name}")
+        snapshot.changed_ns = max(snapshot.changed_ns, stamp_ns())
         self.catalog.rename_snapshot(snapshot, name)
 
     def clone(self, snapshot: Snapshot, names: Sequence[str], owner: Owner | None = None) -> list[Disk]:
@@ -531,16 +536,17 @@ class Pool:
     def rollback(self, disk: Disk, snapshot: Snapshot, discard: bool = False) -> Snapshot | None:
         """Make a disk what its snapshot holds. Newer ones stay. What it was is kept as `before-rollback`, or discarded.
 
+        What an earlier rollback kept is replaced; beside a user's own snapshot of that name it has a number behind it.
         Raises UsageError when the snapshot is another disk's. Whether the disk is in use is for the caller to know.
         """
         self.check_rollback(disk, snapshot, discard)
         head = self.catalog.new_branch(snapshot.point.branch, snapshot.point.epoch)
         kept = None
         if not discard:
-            older = disk.chain.get(BEFORE_ROLLBACK)
+            name, older = _kept_name(disk)
             if older is not None:  # the point lives on if the new head begins there
                 self.delete_snapshot(older)
-            kept = self.snapshot(disk, BEFORE_ROLLBACK, kind="rollback")
+            kept = self.snapshot(disk, name, kind="rollback")
         disk.size_bytes = snapshot.size_bytes
         self._replace_head(disk, head, snapshot.referenced_blocks)
         self.catalog.events.of_snapshot("rollback", snapshot)
@@ -556,10 +562,10 @@ class Pool:
                 f"{snapshot.name} is a snapshot of {snapshot.owner.name}, not of {disk.name}: "
                 f"make a new disk of it with rowfs clone"
             )
-        older = disk.chain.get(BEFORE_ROLLBACK)
+        name, older = _kept_name(disk)
         if older is not None and not discard and older.lock.keeps(now := now_ns()):
             raise LockedError(
-                f"{disk.name} is not rolled back: its snapshot {BEFORE_ROLLBACK}, which would be replaced, is kept by "
+                f"{disk.name} is not rolled back: its snapshot {name}, which would be replaced, is kept by "
                 f"{older.lock.described(now)}: rename that one first"
             )
 
@@ -568,6 +574,7 @@ class Pool:
         assert old is not None, "a chain gets another head"
         self.catalog.set_head(disk, head, mapped_blocks)
         disk.modified_ns = now_ns()
+        disk.note_change(stamp_ns())
         if disk.deleted:  # the old head's removal is on its way; the new one goes as well when the disk is closed
             self.remove_point(head, EPOCH_MAX, disk, 0)
         else:
@@ -618,6 +625,18 @@ class Pool:
             if not worked and not self.reclaimer.ready:
                 break  # what is left waits for an open handle
         self.puncher.run()
+
+
+def _kept_name(disk: Disk) -> tuple[str, Snapshot | None]:
+    """The name that a rollback keeps a disk's state under, and what an earlier rollback kept, which it replaces."""
+    name, number = BEFORE_ROLLBACK, 1
+    for snapshot in disk.chain.values():  # what somebody has renamed since is theirs
+        if snapshot.kind == "rollback" and _KEPT.fullmatch(snapshot.name):
+            return snapshot.name, snapshot
+    while name in disk.chain:
+        number += 1
+        name = f"{BEFORE_ROLLBACK}-{number}"
+    return name, None
 
 
 def _unlink(path: str) -> None:

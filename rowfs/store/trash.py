@@ -113,7 +113,11 @@ class Trash:
             branch=None,
             created_ns=owner.created_ns,
             modified_ns=now,
+            changed_ns=now,
             inode=number,
+            mode=owner.mode,
+            uid=owner.uid,
+            gid=owner.gid,
         )
         self._catalog.touch(holder)
         return holder
@@ -156,7 +160,7 @@ class Trash:
         owner = self._owner_of(entry)
         name = undelete_name(_rule(entry, snapshot.name), asked, {} if owner is None else owner.chain)
         if owner is None:
-            owner = self._catalog.new_chain(entry.name, entry.created_ns)
+            owner = self._catalog.new_chain(entry.name, entry.created_ns, (entry.mode, entry.uid, entry.gid))
         self._remove(entry)
         self._catalog.show(snapshot, owner, name)
         return snapshot

@@ -111,8 +111,9 @@ ROLLBACK = Verb(
     place="snapshots:rollback",
     about="Take a disk back to one of its snapshots.",
     text="""\
-All its snapshots stay, newer ones too. What the disk held until now is kept as its snapshot before-rollback, which
-the next rollback replaces. To see an old state elsewhere, clone the snapshot instead.
+All its snapshots stay, newer ones too. What the disk held until now is kept as its snapshot before-rollback (with a
+number behind it where you have one of that name), which the next rollback replaces. To see an old state elsewhere,
+clone the snapshot instead.
 """,
     examples=("rowfs rollback /mnt/rowfs/vm1@before",),
     inputs=(
@@ -139,10 +140,12 @@ the next rollback replaces. To see an old state elsewhere, clone the snapshot in
         Failure("the snapshot `before-rollback`, which would be replaced, is [locked](#lock)", "EPERM"),
     ),
     changes=True,
-    result='`{"kept": "before-rollback" or null}`',
+    result='`{"kept": name or null}`; with a number behind `before-rollback` where a user\'s own is called so',
     manual="""\
 Takes a disk back to one of its snapshots. All snapshots stay, newer ones too. What the disk held until now is kept as
-its snapshot `before-rollback`, which the next rollback replaces, unless `--discard`. JSON: `kept`, that name or null.
+its snapshot `before-rollback`, which the next rollback replaces, unless `--discard`. A snapshot of your own that is
+called so stays, and so does one that you renamed: beside it the name is `before-rollback-2`. JSON: `kept`, that name
+or null.
 
     $ rowfs rollback /mnt/rowfs/vm1@before
     /mnt/rowfs/vm1: is as it was at before: the state before is kept as /mnt/rowfs/vm1@before-rollback

@@ -80,6 +80,9 @@ disk would destroy it. The device is gone with rowfs detach, or when the machine
 Attaches a disk or a snapshot to a loop device and prints the device. A snapshot is attached read-only. A disk is
 attached once, unless read-only, by whatever path. Needs root.
 
+A loop device has whole sectors of 512 bytes: of another size it leaves out the end, of which a line on stderr warns, as
+`create` and `resize` do. JSON: `device disk snapshot read_only direct_io partitions left_out_bytes`.
+
     $ rowfs attach /mnt/rowfs/vm1
     /dev/loop0
 """,

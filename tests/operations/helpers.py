@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from errno import errorcode
@@ -126,6 +126,11 @@ class FakeKernel:
         self.asked.append(("drop", disk.name))
         await trio.lowlevel.checkpoint()
 
+    async def forget_attributes(self, inodes: Sequence[int]) -> None:
+        """As KernelCache.forget_attributes."""
+        self.asked += [("forget", str(inode)) for inode in inodes]
+        await trio.lowlevel.checkpoint()
+
     async def truncate(self, disk: Disk, size_bytes: int) -> None:
         """As KernelCache.truncate: the request comes back, as one of ours."""
         self.asked.append(("truncate", disk.name))
@@ -232,7 +237,7 @@ class Fs:
         self.native = FakeNative()
         self.survivors: list[Fs] = []
         self.pool = home.open(**options)
-        self.service = Service(self.pool, str(home.path.with_name("mnt")), lambda inode: None)
+        self.service = Service(self.pool, str(home.path.with_name("mnt")), lambda inode, attributes_only: None)
         self.kernel = FakeKernel(self)
         self.service.cache = self.kernel  # type: ignore[assignment]
         self.writeback = FakeWriteback()

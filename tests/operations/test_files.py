@@ -168,6 +168,37 @@ async def test_mode_owner_and_times_of_a_disk_are_set_and_kept(fs: Fs) -> None:
     assert (disk.mode, disk.uid, disk.gid, disk.modified_ns) == (0o600, 7, 8, 1_234_567_890)
 
 
+async def test_a_disks_owner_and_mode_are_its_snapshots_too(fs: Fs) -> None:
+    await fs.disk("vm")
+    await fs.snapshot("vm", "s")
+    path = ".snapshots/vm/s"
+    for mode, shown in ((0o600, 0o400), (0o666, 0o444), (0o040, 0o040), (0o000, 0)):
+        await fs.setattr("vm", mode=stat.S_IFREG | mode, uid=7, gid=8)
+        entry = await fs.stat(path)
+        assert (stat.S_IMODE(entry.st_mode), entry.st_uid, entry.st_gid) == (shown, 7, 8)
+    assert ("forget", str(await fs.inode(path))) in fs.kernel.asked  # else the kernel lets others in for a second more
+    await fs.setattr("vm", mode=stat.S_IFREG | 0o640)
+    (clone,) = await fs.ask("clone", disk="vm", snapshot="s", targets=["clone"])
+    assert stat.S_IMODE((await fs.stat(clone["name"])).st_mode) == 0o640
+    await fs.unlink("vm")
+    entry = await fs.stat(path)
+    assert (stat.S_IMODE(entry.st_mode), entry.st_uid, entry.st_gid) == (0o440, 7, 8)
+
+
+async def test_the_time_of_change_is_the_kernels_and_no_one_sets_it(fs: Fs) -> None:
+    await fs.disk("vm")
+    before = (await fs.stat("vm")).st_ctime_ns
+    entry = await fs.setattr("vm", mode=0o600, mtime_ns=5)
+    assert entry.st_mtime_ns == 5 and entry.st_ctime_ns > before
+    told = entry.st_ctime_ns + 10**9
+    assert (await fs.setattr("vm", mtime_ns=6, ctime_ns=told)).st_ctime_ns == told
+    assert (await fs.setattr("vm", mtime_ns=told + 5, ctime_ns=told - 10)).st_ctime_ns == told
+    await fs.rename("vm", "other")
+    await fs.service.committer.commit()
+    entry = await fs.after_a_crash().stat("other")
+    assert (entry.st_mtime_ns, entry.st_ctime_ns) == (told + 5, told)
+
+
 @pytest.mark.parametrize("year", [-9999, 1, 1600, 1900, 1969, 2300, 9999, 10_000, 300_000])
 async def test_any_time_can_be_set_and_whoever_looks_later_finds_the_nearest(fs: Fs, year: int) -> None:
     await fs.disk("vm")

@@ -88,7 +88,7 @@ class Kernel:
             OWN: Handle(self.disk, writable=True, own=True),
         }
         self.unique = 0
-        self.times: list[tuple[int, int]] = []
+        self.times: list[tuple[int, int, int]] = []
         _native.serve(
             self.handles, pool, self.committer, self._set_time, pool.data.fileno(), Disk, Snapshot, State.DIRTY
         )
@@ -116,8 +116,8 @@ class Kernel:
         assert length == len(answer) and unique <= self.unique
         return answer[16:] if error == 0 else os.strerror(-error).encode()
 
-    def _set_time(self, inode: int, modified_ns: int) -> bytes | None:
-        self.times.append((inode, modified_ns))
+    def _set_time(self, inode: int, modified_ns: int, changed_ns: int) -> bytes | None:
+        self.times.append((inode, modified_ns, changed_ns))
         return b"attributes" if inode == 1 else None
 
     def setattr(self, inode: int, valid: int) -> bytes | None:
@@ -604,7 +604,7 @@ def test_a_sync_beside_a_commit_is_left_to_python(kernel: Kernel) -> None:
 @pytest.mark.parametrize("more", [0, FATTR_FH])
 def test_the_time_that_linux_tells_before_a_sync_is_taken(kernel: Kernel, more: int) -> None:
     assert kernel.setattr(1, FATTR_MTIME | FATTR_CTIME | more) == b"attributes"
-    assert kernel.times == [(1, 5 * 10**9 + 6)]
+    assert kernel.times == [(1, 5 * 10**9 + 6, 7 * 10**9 + 10)]
 
 
 @pytest.mark.parametrize("valid", [FATTR_MODE, FATTR_MTIME, FATTR_MTIME | FATTR_CTIME | FATTR_MODE])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,16 @@ def test_the_structure_is_as_large_as_the_kernels() -> None:
     assert CONFIG.size == 304  # struct loop_config of linux/loop.h
     assert (INFO.size, GET_STATUS64) == (232, 0x4C05)  # struct loop_info64
     assert (CONFIGURE, READ_ONLY, PARTSCAN, DIRECT_IO) == (0x4C0A, 1, 8, 16)
+
+
+def test_attach_warns_of_what_the_device_leaves_out(world: World, devices: Devices, made: list[Any]) -> None:
+    world.answer(list=[disk("vm1", snapshot("a", size_bytes=1000), size_bytes=123_456_789)])
+    code, out, said = world.run("attach", world.mount / "vm1")
+    assert (code, out) == (0, "/dev/loop7\n")
+    assert "leaves out the last 277 of 123456789: rowfs resize" in said
+    code, out, said = world.run("attach", world.mount / "vm1@a", "--json")
+    assert (code, json.loads(out)["left_out_bytes"]) == (0, 488)
+    assert "leaves out the last 488 of 1000: clone the snapshot" in said
 
 
 @pytest.mark.parametrize(

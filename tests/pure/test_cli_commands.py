@@ -23,6 +23,21 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 # Disks
 
 
+@pytest.mark.parametrize(("size", "left_out"), [(123_456_789, 277), (511, 511), (513, 1)])
+def test_create_and_resize_warn_of_a_size_that_a_loop_device_cannot_show(
+    world: World, size: int, left_out: int
+) -> None:
+    vm1 = world.mount / "vm1"
+    for verb in ("create", "resize"):
+        world.answer(**{verb: disk("vm1", size_bytes=size)})
+        code, _, said = world.run(verb, vm1, str(size))
+        assert code == 0
+        assert said == (
+            f"rowfs: warning: {vm1}: a loop device has whole sectors of 512 bytes, and leaves out the last {left_out} "
+            f"of {size}: rowfs resize {vm1} +{512 - left_out} rounds the size up\n"
+        )
+
+
 def test_create(world: World) -> None:
     world.answer(create=disk("vm1"))
     assert world.run("create", world.mount / "vm1", "20G") == (0, f"{world.mount}/vm1: created, 20G\n", "")

@@ -51,12 +51,13 @@ EXAMPLES: list[tuple[Record, str]] = [
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),
         '{"id":1,"name":"vm\\u00e4","size_bytes":4096,"branch":2,"created_ns":3,"modified_ns":4,"inode":1,"mode":420,'
-        '"uid":0,"gid":0,"mapped_blocks":0}',
+        '"uid":0,"gid":0,"mapped_blocks":0,"changed_ns":0}',
     ),
     (
         SnapshotRecord(id=3, disk=1, name="s", branch=2, epoch=1, size_bytes=4096, created_ns=9),
         '{"id":3,"disk":1,"name":"s","branch":2,"epoch":1,"size_bytes":4096,"created_ns":9,"mode":292,"uid":0,"gid":0,'
-        '"kind":"user","consistency":"crash","description":"","referenced_blocks":0,"written_blocks":0}',
+        '"kind":"user","consistency":"crash","description":"","referenced_blocks":0,"written_blocks":0,'
+        '"changed_ns":0}',
     ),
     (
         BranchRecord(id=2, parent=None, fork=0, epoch=1),

@@ -113,6 +113,26 @@ def test_what_was_before_a_rollback_is_kept_once(home: Home, pool: Pool) -> None
     assert get(pool, disk.chain["before-rollback"]) == ["a"]
 
 
+def test_a_snapshot_of_ones_own_that_is_called_before_rollback_is_never_replaced(home: Home, pool: Pool) -> None:
+    disk = disk_of(pool, "a")
+    base = pool.snapshot(disk, "base")
+    put(pool, disk, 0, "mine")
+    pool.snapshot(disk, "before-rollback", description="mine")
+    for text in ("b", "c"):
+        put(pool, disk, 0, text)
+        kept = pool.rollback(disk, base)
+        assert kept is not None and (kept.name, kept.kind, get(pool, kept)) == ("before-rollback-2", "rollback", [text])
+    assert get(pool, disk.chain["before-rollback"]) == ["mine"]
+    assert list(disk.chain) == ["base", "before-rollback", "before-rollback-2"]
+    pool.delete_snapshot(disk.chain["before-rollback"])
+    pool.rollback(disk, base)
+    assert list(disk.chain) == ["base", "before-rollback-2"]  # one is kept, as ever
+    pool.rename_snapshot(disk.chain["before-rollback-2"], "precious")  # which makes it somebody's own
+    pool.rollback(disk, base)
+    disk = home.reopen().catalog.disk("d")
+    assert list(disk.chain) == ["base", "precious", "before-rollback"]
+
+
 def test_a_disk_is_not_rolled_back_to_another_ones_snapshot(pool: Pool) -> None:
     one, two = disk_of(pool, "1", name="one"), disk_of(pool, "2", name="two")
     snapshot = pool.snapshot(one, "s")

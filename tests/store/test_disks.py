@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 
 import pytest
 
@@ -10,6 +11,7 @@ from rowfs.base.errors import ExistsError, NotFoundError, RowfsError, UsageError
 from rowfs.base.units import DISK_BYTES_MAX
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
+from tests.store.damage import edit_record, tables
 from tests.store.helpers import SIZE, Home, address, get, put, snapshot_of
 
 
@@ -183,3 +185,59 @@ def test_a_disk_becomes_what_a_snapshot_holds(pool: Pool) -> None:
     copy: Disk = pool.create_disk("copy", 0)
     pool.become(copy, snapshot)
     assert get(pool, copy) == ["a"]
+
+
+# Who owns it, and when it changed
+
+
+def test_a_deleted_disk_whose_snapshots_stay_keeps_its_owner_and_mode(home: Home, pool: Pool) -> None:
+    disk = pool.create_disk("d", SIZE, (0o640, 7, 8))
+    pool.snapshot(disk, "s")
+    disk.mode, disk.uid = 0o600, 9
+    pool.delete_disk(disk)
+    for left in (pool.catalog.chain("d"), home.reopen().catalog.chain("d")):
+        assert (left.mode, left.uid, left.gid) == (0o600, 9, 8)
+
+
+def test_of_a_disk_that_rowfs_0_1_deleted_the_newest_snapshot_knows_the_owner(home: Home, pool: Pool) -> None:
+    disk = pool.create_disk("d", SIZE, (0o600, 7, 8))
+    for name, mode in (("older", 0o644), ("newer", 0o640)):
+        disk.mode = mode
+        pool.snapshot(disk, name)
+    pool.delete_disk(disk)
+    home.close()
+    ((key, _),) = tables(home.path)["disks"]
+    edit_record(home.path, "disks", key, mode=0o644, uid=0, gid=0, changed_ns=0)
+    left = home.open().catalog.chain("d")
+    assert (left.mode, left.uid, left.gid) == (0o440, 7, 8)
+
+
+def test_the_time_of_change_goes_forward_and_is_kept(home: Home, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = pool.create_disk("d", SIZE)
+    clock = itertools.count(disk.changed_ns + 1)
+    monkeypatch.setattr("rowfs.store.pool.stamp_ns", lambda: next(clock))
+    snapshot = pool.snapshot(disk, "s")
+    seen = [disk.changed_ns]
+    for action in (
+        lambda: pool.resize(disk, 2 * SIZE),
+        lambda: pool.rename_disk(disk, "e"),
+        lambda: pool.rollback(disk, snapshot, discard=True),
+        lambda: pool.rename_snapshot(snapshot, "t"),
+    ):
+        action()
+        seen.append(max(disk.changed_ns, snapshot.changed_ns))
+    assert seen == sorted(set(seen))
+    disk.note_change(5)
+    assert disk.changed_ns == seen[3]
+    disk.modified_ns = 5  # utimensat(2)
+    pool.catalog.touch(disk)
+    again = home.reopen().catalog.disk("e")
+    assert (again.modified_ns, again.changed_ns, again.chain["t"].changed_ns) == (5, seen[3], seen[4])
+
+
+def test_a_disk_of_rowfs_0_1_has_changed_when_it_was_modified(home: Home, pool: Pool) -> None:
+    pool.create_disk("d", SIZE).modified_ns = 77
+    home.close()
+    ((key, _),) = tables(home.path)["disks"]
+    edit_record(home.path, "disks", key, changed_ns=0)
+    assert home.open().catalog.disk("d").changed_ns == 77
