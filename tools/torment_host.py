@@ -6,8 +6,8 @@ torment_host.py [--sample N] [--seed N] [--jobs N] [--only REGEX] [--dir DIR] [-
 Needs root and a C compiler. A first round counts the calls: what the daemon, LMDB in it and the C extension ask of the
 host for the files of the pool (opening, reads, writes, syncs, holes, sizes, names, locks, mappings). Then each call of
 each kind fails once with each error that it may have (tormentlib/calls.py): EIO, ENOSPC, EDQUOT, EMFILE, ENOMEM and
-others, or a write is done by half. Meanwhile a script creates, writes, syncs, snapshots, clones, rolls back, shares,
-trims, resizes, renames, deletes and unmounts. After each round
+others, or a write is done by half. The pool is as a crash left it: its journal is replayed. A script creates, writes,
+syncs, snapshots, clones, rolls back, shares, trims, resizes, renames, deletes and unmounts. After each round
 
     the daemon has ended in order, at the end or before it was ready: no signal, no hanging
     what could be read was right
@@ -33,11 +33,10 @@ from queue import SimpleQueue
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rowfs.store.pool import init_pool
 from soaklib.records import Lost
 from soaklib.system import DAEMON
 from tormentlib.calls import Case, build, cases, counted, sample
-from tormentlib.rounds import Rounds
+from tormentlib.rounds import Rounds, crashed_pool
 
 
 def torment(
@@ -51,12 +50,12 @@ def torment(
 ) -> Counter[str]:
     """Try all cases, or so many, on daemons that `command` starts; what came of them. Raises Lost."""
     preloaded, fresh = build(directory), directory / "fresh"
-    init_pool(str(fresh))
+    begin = crashed_pool(fresh)
     places: SimpleQueue[Rounds] = SimpleQueue()
     for number in range(jobs):
         place = directory / str(number)
         place.mkdir()
-        places.put(Rounds(place, preloaded, fresh, command))
+        places.put(Rounds(place, preloaded, fresh, begin, command))
     first = places.get()
     if refused := first.run(None).refused:
         raise Lost(f"{refused} steps fail without any fault of the host")

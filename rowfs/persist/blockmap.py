@@ -251,25 +251,30 @@ class BlockMap(Reader):
             if not shared:
                 _check_pages(path)
             held = os.stat(os.path.join(path, MAP_FILE)).st_size
-            with contextlib.nullcontext(path) if shared else _lock_in_memory(path) as directory:
-                self._env = lmdb.open(
-                    os.fsencode(directory),
-                    map_size=max(map_bytes, 2 * held),  # or a map that has outgrown the default could not be written to
-                    max_dbs=len(TABLES) + 8,
-                    create=False,
-                    readonly=read_only,
-                    readahead=False,
-                    lock=not shared,
-                )
-            self._path = os.path.join(path, MAP_FILE)
-            self._reserved_to = 0  # where the blocks end that `reserve` asked for
-            self._keeps_reserve = False
             with contextlib.ExitStack() as stack:
+                lock = -1 if shared else os.memfd_create(MAP_LOCK_FILE)
+                if not shared:  # closed last: with any descriptor of a file that a process closes go its locks on it
+                    stack.callback(os.close, lock)
+                with contextlib.nullcontext(path) if shared else _beside_lock(path, lock) as directory:
+                    self._env = lmdb.open(
+                        os.fsencode(directory),
+                        map_size=max(map_bytes, 2 * held),  # or one that has outgrown the default could not be written
+                        max_dbs=len(TABLES) + 8,
+                        create=False,
+                        readonly=read_only,
+                        readahead=False,
+                        lock=not shared,
+                    )
                 stack.callback(self._env.close)
+                self._path = os.path.join(path, MAP_FILE)
+                self._holding: lmdb.Transaction | None = None  # the oldest commit that anybody holds
+                self._holders = 0
+                self._reserved_to = 0  # where the blocks end that `reserve` asked for
+                self._keeps_reserve = False
                 if shared:
                     self._check_shared(path)
                 self._open_tables = dict(self._tables_there())
-                stack.pop_all()
+                self._files = stack.pop_all()
         except OSError as error:
             raise PoolError(f"cannot open the block map in {path}: {error.strerror}") from None
         except lmdb.NotFoundError:
@@ -315,7 +320,7 @@ class BlockMap(Reader):
     def close(self) -> None:
         """Close the environment."""
         super().close()
-        self._env.close()
+        self._files.close()
 
     @property
     def commit(self) -> int:
@@ -333,9 +338,20 @@ class BlockMap(Reader):
 
     def hold(self) -> Callable[[], None]:
         """Keep the last commit, and all that follow, for a process that has the map open `shared`, until the function
-        that is returned is called."""
-        txn = self._env.begin()
-        return txn.abort
+        that is returned is called.
+
+        However many hold it, they have one of LMDB's places for readers between them: of these there are 126.
+        """
+        if self._holding is None:
+            self._holding = self._env.begin()
+        self._holders += 1
+        return self._let_go
+
+    def _let_go(self) -> None:
+        self._holders -= 1
+        if not self._holders and self._holding is not None:
+            self._holding.abort()
+            self._holding = None
 
     def scrub(self) -> tuple[list[str], Callable[[], None]]:
         """What to start to have all pages of the last commit looked at, and what to call when that is done."""
@@ -461,14 +477,10 @@ def verify(path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _lock_in_memory(path: str) -> Iterator[str]:
-    """A directory in which LMDB, opening its files, finds the map in `path` and a lock file that lies in memory."""
+def _beside_lock(path: str, lock: int) -> Iterator[str]:
+    """A directory in which LMDB, opening its files, finds the map in `path`, and memory as its lock file."""
+    os.write(lock, bytes(MAP_LOCK_BYTES))  # LMDB would map a hole, for which there may be no memory later
     with contextlib.ExitStack() as stack:
-        lock = os.memfd_create(MAP_LOCK_FILE)
-        stack.callback(os.close, lock)
-        os.write(
-            lock, bytes(MAP_LOCK_BYTES)
-        )  # or what LMDB maps would be a hole, for which there may be no memory then
         directory = tempfile.mkdtemp(prefix="rowfs-", dir=MEMORY_DIR if os.path.isdir(MEMORY_DIR) else None)
         stack.callback(os.rmdir, directory)
         for name, target in (

@@ -300,6 +300,17 @@ def test_a_pool_that_nobody_holds_for_the_checker_is_busy(home: Home) -> None:
         check_pool(str(home.path))
 
 
+def test_any_number_may_hold_a_commit(home: Home) -> None:
+    pool = home.open()
+    disk = pool.create_disk("d", SIZE)
+    releases = [pool.hold() for _ in range(300)]  # LMDB has places for 126 readers
+    put(pool, disk, 0, "a")
+    pool.commit()
+    for release in releases:
+        release()
+    assert get(pool, disk) == ["a"]
+
+
 def test_what_was_held_is_as_it_was_however_many_commits_follow(home: Home) -> None:
     pool = home.open()
     disk = pool.create_disk("d", SIZE)

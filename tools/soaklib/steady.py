@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +35,23 @@ class Held:
         """What it holds now, but for files that are gone and that the kernel remembers as long as it has memory."""
         Path("/proc/sys/vm/drop_caches").write_text("2")  # names and inodes: it tells their servers to forget them
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) - _file_pages(pid)
-        with lmdb.open(str(pool / MAP_DIR), readonly=True, max_dbs=16, max_readers=126) as env:
-            lines = env.readers().splitlines()
-        readers = sum(1 for line in lines if line.split()[:1] == [str(pid)])
+        readers = sum(1 for line in _readers(pid, pool) if line.split()[:1] == [str(pid)])
+        if not readers:
+            raise Lost("the daemon is no reader of its own map: another table was looked at")
         return cls(pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd")), readers)
 
     def __str__(self) -> str:
         return f"{self.memory / MIB:.1f} MiB, {self.descriptors} descriptors, {self.readers} LMDB readers"
+
+
+def _readers(pid: int, pool: Path) -> list[str]:
+    """LMDB's table of readers, a line each; a daemon has it in memory, where its descriptor leads."""
+    table = next(fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "memfd:lock.mdb" in os.readlink(fd))
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "data.mdb").symlink_to(pool / MAP_DIR / "data.mdb")
+        Path(directory, "lock.mdb").symlink_to(table)
+        with lmdb.open(directory, readonly=True, max_dbs=16, max_readers=126) as env:
+            return str(env.readers()).splitlines()
 
 
 def _file_pages(pid: int) -> int:

@@ -13,6 +13,7 @@ from soaklib.records import B, Lost, number_of, record
 
 K = TypeVar("K")
 LABEL = "torment"  # of all records: blocks wander from disk to disk
+FIRST_NUMBER = 1000  # what is there at the start has lower ones
 Blocks = dict[int, set[int]]  # which records a block may hold; none said: zeros (0)
 
 
@@ -65,7 +66,7 @@ class Model:
         self.disks: dict[str, Image] = {}
         self.snapshots: dict[tuple[str, str], Image] = {}
         self.refused = 0  # steps that ended with an error
-        self._numbers = 0
+        self._numbers = FIRST_NUMBER
 
     def number(self) -> int:
         """Of a new record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -17,15 +18,16 @@ from typing import TypeVar
 from rowfs.base.errors import BusyError, RowfsError
 from rowfs.store.check import check_pool
 from rowfs.store.model import Disk, Snapshot
-from rowfs.store.pool import Pool
-from soaklib.records import Lost
+from rowfs.store.pool import Pool, init_pool
+from soaklib.records import B, Lost
 from soaklib.system import DAEMON, environment, umount_whatever
 from tormentlib.calls import Case
-from tormentlib.model import Model
+from tormentlib.model import Image, Model, block_of
 from tormentlib.script import Script
 
 ROUND_S = 40.0  # until a daemon or a client is taken for hung
 FREE_S = 5.0
+OLD_BLOCKS = 16
 IN_ORDER = (0, 1)  # exit codes
 
 T = TypeVar("T")
@@ -43,10 +45,12 @@ class Outcome:
 class Rounds:
     """Rounds in one directory, each with a pool of its own."""
 
-    def __init__(self, directory: Path, preloaded: Path, fresh: Path, command: Sequence[str] = DAEMON) -> None:
-        """`fresh` is an empty pool, which is copied; `command` starts the daemon."""
+    def __init__(
+        self, directory: Path, preloaded: Path, fresh: Path, begin: Model, command: Sequence[str] = DAEMON
+    ) -> None:
+        """`fresh` is a pool that is copied, `begin` what it holds; `command` starts the daemon."""
         self._command = command
-        self._preloaded, self._fresh = preloaded, fresh
+        self._preloaded, self._fresh, self._begin = preloaded, fresh, begin
         self._pool, self._mnt = directory / "pool", directory / "mnt"
         self._mnt.mkdir()
         self.log = directory / "calls"  # of the daemon's host calls, if there is no case
@@ -56,9 +60,11 @@ class Rounds:
         if self._pool.exists():
             shutil.rmtree(self._pool)
         shutil.copytree(self._fresh, self._pool)
-        model, outcome = Model(), Outcome()
+        model, outcome = copy.deepcopy(self._begin), Outcome()
         with self._daemon(case) as daemon, _deadline(daemon) as hung:
-            if daemon.stdout is not None and daemon.stdout.readline() == b"ready\n":
+            assert daemon.stdout is not None
+            word = daemon.stdout.readline()
+            if word == b"ready\n":
                 script = Script(self._pool, self._mnt, model)
                 script.run()
                 with contextlib.suppress(RowfsError):
@@ -66,6 +72,7 @@ class Rounds:
                 self._end(daemon)
             else:
                 outcome.started = False
+                outcome.untidy = [word.decode(errors="replace").strip()] * (b"error: " not in word or b"fault" in word)
             code = daemon.wait()
             if hung:
                 raise Lost("the daemon hung")
@@ -73,7 +80,7 @@ class Rounds:
             raise Lost(f"the daemon ended with {code}")
         outcome.refused = model.refused
         self._hold(model)
-        outcome.untidy = self._untidy()
+        outcome.untidy += self._untidy()
         return outcome
 
     @contextlib.contextmanager
@@ -123,6 +130,28 @@ class Rounds:
         path = self._pool / "rowfs.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return [line for line in text.splitlines() if "unexpected" in line or "Traceback" in line or "fault" in line]
+
+
+def crashed_pool(path: Path) -> Model:
+    """Make a pool as a crash leaves it: not clean, and with a record in the journal. What it holds."""
+    init_pool(str(path))
+    model, pool = Model(), Pool(str(path))
+    image = model.disks["old"] = Image({OLD_BLOCKS * B})
+    disk = pool.create_disk("old", OLD_BLOCKS * B)
+    for first in (0, OLD_BLOCKS // 2):
+        for block in range(first, first + OLD_BLOCKS // 2):
+            pool.write(disk, block * B, block_of(block, block + 1))
+            image.put(block, {block + 1}, True)
+        if not first:
+            pool.commits.journal.wanted = True
+            pool.commit()
+    model.synced()
+    appended = pool.commits.begin_record()
+    assert appended is not None, "a few blocks fit into a record"
+    pool.commits.append(appended)
+    pool.commits.end_record()
+    pool.abandon()
+    return model
 
 
 def _when_free(opened: Callable[[], T]) -> T:
