@@ -84,6 +84,10 @@ def host_full_line(code: int) -> str:
     return "the file system that holds the pool is full: free some space there"
 
 
+class DiskFullError(NoSpaceError):
+    """Raised when a disk holds all that it may: nothing that others give up would help."""
+
+
 class LimitError(RowfsError):
     """Raised when a limit that somebody set is reached: the message names it. Not for want of space."""
 

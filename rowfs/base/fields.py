@@ -24,6 +24,9 @@ RANGES = (
     | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), BLOCKS)
     | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "until_ns": (0, TIME_NS_MAX)}
     | {"trash_keep_ns": (1, TIME_NS_MAX)}
+    | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks"), NUMBER)
+    | dict.fromkeys(("space_bytes", "reserve_bytes"), (0, INT64[1]))
+    | {"limit_provisioned_percent": (1, 100_000)}
     | {"size_bytes": (0, DISK_BYTES_MAX), "capacity_bytes": (0, CAPACITY_BYTES_MAX)}
 )
 
@@ -36,6 +39,8 @@ STAND_INS: dict[str, Any] = (
     | {"name": "recovered-{id}", "kind": "user", "consistency": "crash", "description": ""}
     | {"hold": True, "until_ns": TIME_NS_MAX, "compliance": False, "reason": ""}  # of a lock: it keeps
     | {"trash_keep_ns": TIME_NS_MAX}  # nothing is deleted for good
+    | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks", "limit_provisioned_percent", "space_bytes"))
+    | {"reserve_bytes": 0}
 )
 _EXACT = {"mode", "uid", "gid"}  # the nearest to these is somebody else
 

@@ -48,14 +48,9 @@ LABELS = "labels"  # u64 id of a disk or snapshot -> LabelsRecord
 LOCKS = "locks"  # u64 snapshot id -> LockRecord
 EVENTS = "events"  # u64 number -> EventRecord
 TRASH = "trash"  # u64 disk id -> TrashRecord
-ADDED_TABLES = (
-    SHARES,
-    GROUPS,
-    LABELS,
-    LOCKS,
-    EVENTS,
-    TRASH,
-)  # they came after the first pools: one that is missing is empty
+LIMITS = "limits"  # u64 disk id -> LimitsRecord
+# These came after the first pools: one that is missing is empty.
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS)
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
@@ -189,6 +184,9 @@ class PoolRecord(Record):
     next_id: int = 1
     clean: bool = True  # false while the pool is open for writing
     trash_keep_ns: int | None = None  # how long the trash keeps what is deleted; None: there is no trash
+    limit_snapshots: int | None = None  # of each chain that has no limit of its own; None: no limit, as the next two
+    limit_disks: int | None = None
+    limit_provisioned_percent: int | None = None  # the sizes of all disks together, of the pool's capacity
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -315,3 +313,13 @@ class TrashRecord(Record):
     uid: int = 0
     gid: int = 0
     labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LimitsRecord(Record):
+    """What a disk and its chain may hold, and can count on."""
+
+    id: int  # of the disk
+    snapshots: int | None = None
+    space_bytes: int | None = None
+    reserve_bytes: int = 0

@@ -20,6 +20,7 @@ from rowfs.control.chains import select
 from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.events import EventMethods
 from rowfs.control.groups import GroupMethods
+from rowfs.control.limits import LimitMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
@@ -105,6 +106,7 @@ class Methods:
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
             **events.table(),
+            **LimitMethods(self._service).table(),
             **TrashMethods(self._service).table(),
         }
         return {name: events.recorded(name, self._guarded(name, method)) for name, method in methods.items()}

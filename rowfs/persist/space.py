@@ -52,10 +52,14 @@ NO_ADDRESSES = np.empty(0, np.int64)
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """Where a writer allocates next: the free blocks [next, end)."""
+    """Where a writer allocates next: the free blocks [next, end).
+
+    `room`: how many more blocks the writer may have, or None, which is as many as there are. Raises NoSpaceError.
+    """
 
     next: int = 0
     end: int = 0
+    room: Callable[[], int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -170,6 +174,8 @@ class Space:
         self.drop(claim)
         short = self._host_free_bytes() < HOST_RESERVE_BYTES
         want = max(CLAIM_BLOCKS, min(blocks, CHUNK_BLOCKS))
+        room = None if claim.room is None else claim.room()
+        want = want if room is None else min(want, room)
         run = self._claim_run(want, short)
         if run is None:  # what is left may be claimed by writers who do not use it
             for other in list(self._claims):
@@ -428,6 +434,10 @@ class Space:
         capacity = self.capacity_blocks
         few = SHORT_BLOCKS if capacity is None else min(SHORT_BLOCKS, capacity // 16)
         self.shortage = self.free_blocks() - self._claimed_blocks() < few
+
+    def unclaimed_blocks(self) -> int:
+        """How many blocks nobody has, nor has claimed."""
+        return self.free_blocks() - self._claimed_blocks()
 
     def _claimed_blocks(self) -> int:
         return sum(claim.end - claim.next for claim in self._claims)

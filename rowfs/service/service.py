@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from rowfs.base.errors import BusyError, ExistsError, NoSpaceError, ReadOnlyError, RowfsError
+from rowfs.base.errors import BusyError, DiskFullError, ExistsError, NoSpaceError, ReadOnlyError, RowfsError
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
@@ -119,6 +119,8 @@ class Service:
             try:
                 change()
                 return
+            except DiskFullError:
+                raise
             except NoSpaceError:
                 if not tries_left:
                     raise

@@ -6,7 +6,7 @@ gives it the chain back. Names go at once; the points behind them go when their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rowfs.base.errors import CorruptionError, ExistsError, NotFoundError, no_snapshot
 from rowfs.base.format import (
@@ -57,6 +57,7 @@ class Catalog:
         self.marks = Marks()
         self.events = Events(blockmap)
         self.trash = TrashTable()
+        self.room_of: Callable[[Disk, Branch], None] = lambda disk, head: None  # see store.limits
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -261,6 +262,7 @@ class Catalog:
     def set_head(self, disk: Disk, head: Branch, mapped_blocks: int) -> None:
         """From now on the disk is what `head` holds."""
         disk.head, disk.branch, disk.mapped_blocks = head, head.id, mapped_blocks
+        self.room_of(disk, head)
         self.touch(disk)
 
     def add_snapshot(self, snapshot: Snapshot) -> None:

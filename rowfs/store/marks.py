@@ -1,7 +1,7 @@
-"""What people have said of disks and snapshots: labels, and locks that keep snapshots.
+"""What people have said of disks and snapshots: labels, limits of disks, and locks that keep snapshots.
 
 Disks and snapshots have them in memory; here are the records of those that have any. They go with what they are of.
-What cannot be keeps no pool from being opened: such a label is left out, and such a lock is a hold.
+What cannot be keeps no pool from being opened: such a label is left out, such limits are none, such a lock is a hold.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from functools import partial
 
 from rowfs.base.errors import UsageError
-from rowfs.base.format import LABELS, LOCKS, LabelsRecord, LockRecord
+from rowfs.base.format import LABELS, LIMITS, LOCKS, LabelsRecord, LimitsRecord, LockRecord
 from rowfs.persist.blockmap import MapUpdate, Reader
+from rowfs.rules.limits import DiskLimits, check_disk_limits
 from rowfs.rules.locks import REASON_CHARACTERS_MAX, UNLOCKED, Lock, check_lock
 from rowfs.rules.selectors import check_labels
-from rowfs.store.model import Disk, Snapshot
+from rowfs.store.model import UNLIMITED, Disk, Snapshot
 from rowfs.store.records import Records, told
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,13 @@ class Marks:
     def __init__(self) -> None:
         self._labels = Records(LABELS, partial(told, LabelsRecord))
         self._locks = Records(LOCKS, partial(told, LockRecord))
+        self._limits = Records(LIMITS, partial(told, LimitsRecord))
 
     def load(self, reader: Reader, next_id: int, disks: Iterable[Disk], snapshots: dict[int, Snapshot]) -> None:
         """Read all of them, and drop what is of nothing any more. Raises CorruptionError."""
         self._labels.load(reader, next_id)
         self._locks.load(reader, next_id)
+        self._limits.load(reader, next_id)
         things: dict[int, Disk | Snapshot] = {disk.id: disk for disk in disks if disk.head is not None}
         things |= snapshots
         wrong: list[str] = []
@@ -45,8 +48,14 @@ class Marks:
                 snapshots[lock.id].lock = lock_of(lock, wrong)
             else:
                 self._locks.drop(lock.id)
+        for limits in list(self._limits):
+            disk = things.get(limits.id)
+            if isinstance(disk, Disk):
+                disk.limits = limits_of(limits, wrong)
+            else:
+                self._limits.drop(limits.id)
         for line in wrong:
-            log.warning("of labels and locks %s (check --repair mends it)", line)
+            log.warning("of labels, limits and locks %s (check --repair mends it)", line)
 
     def set_labels(self, thing: Disk | Snapshot, labels: dict[str, str]) -> None:
         """From now on it has these labels."""
@@ -64,25 +73,35 @@ class Marks:
             return
         self._locks.put(lock_record(snapshot.id, lock))
 
+    def set_limits(self, disk: Disk, limits: DiskLimits) -> None:
+        """From now on the disk has these limits."""
+        disk.limits = limits
+        if limits == UNLIMITED:
+            self._limits.drop(disk.id)
+        else:
+            self._limits.put(limits_record(disk.id, limits))
+
     def forget(self, number: int) -> None:
         """The disk or snapshot with this id is gone."""
-        self._labels.drop(number)
-        self._locks.drop(number)
+        for table in (self._labels, self._locks, self._limits):
+            table.drop(number)
 
     def renumbered(self, disk: Disk, old_id: int) -> None:
         """A disk has another id."""
-        self._labels.drop(old_id)
+        self.forget(old_id)
         self.set_labels(disk, disk.labels)
+        self.set_limits(disk, disk.limits)
 
     @property
     def unsaved(self) -> bool:
         """Whether a commit would change anything here."""
-        return self._labels.unsaved or self._locks.unsaved
+        return self._labels.unsaved or self._locks.unsaved or self._limits.unsaved
 
     def freeze(self, update: MapUpdate) -> None:
         """Put what changed since the last freeze into `update`."""
         self._labels.freeze(update)
         self._locks.freeze(update)
+        self._limits.freeze(update)
 
 
 def labels_of(record: LabelsRecord, wrong: list[str]) -> dict[str, str]:
@@ -109,3 +128,24 @@ def lock_of(record: LockRecord, wrong: list[str]) -> Lock:
 def lock_record(number: int, lock: Lock) -> LockRecord:
     """The record of what keeps the snapshot with this id."""
     return LockRecord(id=number, hold=lock.hold, until_ns=lock.until_ns, compliance=lock.compliance, reason=lock.reason)
+
+
+def limits_of(record: LimitsRecord, wrong: list[str]) -> DiskLimits:
+    """The limits that are stored; none, and a line in `wrong`, where nobody could have set them."""
+    try:
+        return check_disk_limits(
+            DiskLimits(snapshots=record.snapshots, space_bytes=record.space_bytes, reserve_bytes=record.reserve_bytes)
+        )
+    except UsageError as error:
+        wrong.append(f"no limits stand for them: {error}")
+        return UNLIMITED
+
+
+def limits_record(number: int, limits: DiskLimits) -> LimitsRecord:
+    """The record of the limits of the disk with this id."""
+    return LimitsRecord(
+        id=number,
+        snapshots=limits.snapshots,
+        space_bytes=limits.space_bytes,
+        reserve_bytes=limits.reserve_bytes,
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from rowfs.base.format import EPOCH_MAX, BranchRecord, DiskRecord, RemovalRecord, SnapshotRecord
 from rowfs.base.units import BLOCK_BYTES, PAGE_BLOCKS, BranchId, Epoch, PageIndex
 from rowfs.persist.space import Claim
+from rowfs.rules.limits import DiskLimits
 from rowfs.rules.locks import UNLOCKED, Lock
 
 EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
@@ -22,6 +23,7 @@ NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
 # What a page says of a block that it owns: OWNED, it is written in place; INHERITED, others may hold it until it is
 # durable that they do not; SHARED, others own it as well, or did when that was last looked at.
 OWNED, INHERITED, SHARED = 1, 2, 3
+UNLIMITED = DiskLimits()
 PAGE_MEMORY_BYTES = PAGE_BLOCKS * 9 + 400  # both arrays and the objects around them
 
 
@@ -178,7 +180,8 @@ class Disk(DiskRecord):
     handles: int = 0  # open file handles; a deleted disk lives on until they are closed
     writers: int = 0  # of these, those that may write: the kernel may hold what it has not told us of
     deleted: bool = False  # its name is gone
-    labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes them
+    labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes these two
+    limits: DiskLimits = UNLIMITED
 
     def note_change(self, time_ns: int) -> None:
         """Something of the file changed. Programs (borg, restic) trust this time, so it never goes back."""

@@ -13,6 +13,7 @@ from rowfs.base.format import (
     GROUPS,
     ID_KEY,
     LABELS,
+    LIMITS,
     LOCKS,
     META,
     PAGE_KEY,
@@ -27,6 +28,7 @@ from rowfs.base.format import (
     EventRecord,
     GroupRecord,
     LabelsRecord,
+    LimitsRecord,
     LockRecord,
     PoolRecord,
     Record,
@@ -36,9 +38,11 @@ from rowfs.base.format import (
 )
 from rowfs.persist.blockmap import Reader, Value
 from rowfs.store.findings import Findings
-from rowfs.store.marks import labels_of, lock_of, lock_record
+from rowfs.store.marks import labels_of, limits_of, limits_record, lock_of, lock_record
 
-R = TypeVar("R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord, TrashRecord)
+R = TypeVar(
+    "R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord, TrashRecord, LimitsRecord
+)
 T = TypeVar("T", bound=Record)
 
 
@@ -110,6 +114,9 @@ class NameCheck:
         for lock in self._records(LOCKS, LockRecord):
             wrong = []
             self._mend(LOCKS, lock.id, wrong, lock_record(lock.id, lock_of(lock, wrong)))
+        for limits in self._records(LIMITS, LimitsRecord):
+            wrong = []
+            self._mend(LIMITS, limits.id, wrong, limits_record(limits.id, limits_of(limits, wrong)))
 
     def _check_events(self) -> None:
         # Nothing refers to them: one that cannot be read is dropped by the repair.

@@ -41,6 +41,7 @@ from rowfs.base.format import (
     SHARES,
     SPACE,
     TEMPORARY,
+    TRASHED,
     PoolRecord,
 )
 from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
@@ -59,6 +60,7 @@ from rowfs.store.commit import Commits
 from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
+from rowfs.store.limits import Limits
 from rowfs.store.marking import Marking
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address, own_blocks
 from rowfs.store.punching import Puncher
@@ -232,6 +234,7 @@ class Pool:
         self.groups = Groups(self)
         self.marking = Marking(self)
         self.trash = Trash(self)
+        self.limits = Limits(self)
         self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
@@ -357,6 +360,7 @@ class Pool:
         """Set a disk's size when nothing is mapped past it (punch first)."""
         self.check_writable()
         if size_bytes > disk.size_bytes:
+            self.limits.check_provisioned(size_bytes - disk.size_bytes)
             self.io.clear_tail(disk, check_disk_size(size_bytes))
         disk.size_bytes = check_disk_size(size_bytes)
         disk.modified_ns = now_ns()
@@ -369,7 +373,7 @@ class Pool:
         """A disk of zeros. Raises UsageError, ExistsError."""
         self.check_writable()
         self.catalog.check_free(name)
-        check_disk_size(size_bytes)
+        self.limits.check_disks(1, check_disk_size(size_bytes))
         disk = self.catalog.new_disk(name, self.catalog.new_branch(), size_bytes, 0, owner)
         self.catalog.events.of_disk("create", disk)
         return disk
@@ -430,7 +434,7 @@ class Pool:
         created_ns: int | None = None,
     ) -> Snapshot:
         """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError."""
-        self.check_snapshot(disk, name, description)
+        self.check_snapshot(disk, name, description, kind)
         if name is None:
             name = default_snapshot_name(disk.name, datetime.now(), disk.chain)
         head = disk.head
@@ -458,8 +462,8 @@ class Pool:
         self.catalog.events.of_snapshot("snapshot", snapshot)
         return snapshot
 
-    def check_snapshot(self, disk: Disk, name: str | None, description: str = "") -> None:
-        """Raises what `snapshot` would."""
+    def check_snapshot(self, disk: Disk, name: str | None, description: str = "", kind: str = "user") -> None:
+        """Raises what `snapshot` would. What comes and goes by itself has no limit."""
         self.check_writable()
         check_description(description)
         if disk.deleted:
@@ -468,6 +472,8 @@ class Pool:
             check_name(name, "snapshot name")
             if name in disk.chain:
                 raise ExistsError(f"the disk {disk.name} has a snapshot {name} already")
+        if kind not in ("rollback", TEMPORARY, TRASHED):
+            self.limits.check_snapshots(disk)
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
         """Forget a snapshot's name at once; what it alone held is freed by the reclaimer, after the next commit.
@@ -505,6 +511,7 @@ class Pool:
             self.catalog.check_free(name)
         if len(set(names)) < len(names):
             raise UsageError("a name is given twice")
+        self.limits.check_disks(len(names), snapshot.size_bytes)
         point = snapshot.point
         made = [
             self.catalog.new_disk(
@@ -524,6 +531,7 @@ class Pool:
         """Make an empty disk what a snapshot, or another disk just now, holds."""
         self.check_writable()
         assert not disk.mapped_blocks and disk is not source, "only an empty disk becomes another"
+        self.limits.check_provisioned(source.size_bytes - disk.size_bytes)
         point = point_of(source)
         head = self.catalog.new_branch(point.branch, point.epoch)
         if isinstance(source, Disk):

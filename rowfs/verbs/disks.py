@@ -21,6 +21,7 @@ CREATE = Verb(
     ),
     method="create",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("the name is taken", "EEXIST"),
         Failure("the name is not allowed; the size is none, or over 16 TiB", "EINVAL"),
     ),
@@ -54,6 +55,7 @@ snapshots keep their own size and what they hold. Loop devices that the disk is 
     ),
     method="resize",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("no such disk", "ENOENT"),
         Failure("the new size would be negative or over 16 TiB", "EINVAL"),
         Failure(

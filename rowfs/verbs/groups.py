@@ -92,6 +92,7 @@ GROUP_CLONE = Verb(
     ),
     method="group_clone",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("no such group, or it is not whole any more", "ENOENT"),
         Failure("a disk of such a name is there", "EEXIST"),
     ),
@@ -184,6 +185,7 @@ GROUP_SNAPSHOT = Verb(
     ),
     method="group_snapshot",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("no such disk", "ENOENT"),
         Failure("the name of the group, or of a snapshot, is taken", "EEXIST"),
         Failure("not everything could be frozen in time", "ETIMEDOUT"),

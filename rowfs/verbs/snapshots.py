@@ -70,6 +70,7 @@ With -l PATH is a mount, and all of its disks are meant that have such labels.
     ),
     method="snapshot",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("no such disk", "ENOENT"),
         Failure("the name is taken", "EEXIST"),
         Failure(
@@ -201,6 +202,7 @@ snapshot or its disk is deleted. Either all targets are made, or none.
     ),
     method="clone",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("no such snapshot", "ENOENT"),
         Failure("a target's name is taken", "EEXIST"),
         Failure("a target's name is not allowed", "EINVAL"),

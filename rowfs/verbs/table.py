@@ -6,6 +6,7 @@ from rowfs.verbs.declare import Declared, Verb, each_verb
 from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
 from rowfs.verbs.events import EVENTS
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
+from rowfs.verbs.limits import LIMIT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
 from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
@@ -34,6 +35,7 @@ DECLARED: tuple[Declared, ...] = (
     LABEL,
     LOCK,
     RELEASE,
+    LIMIT,
     EVENTS,
     TRASH_FAMILY,
     UNDELETE,

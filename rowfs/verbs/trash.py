@@ -137,6 +137,7 @@ several that were deleted under one name the last is meant, or that with the --i
     ),
     method="undelete",
     errors=(
+        Failure("a [limit](#limit) is reached", "EDQUOT"),
         Failure("it is not in the trash", "ENOENT"),
         Failure("the name is taken: the message offers another", "EEXIST"),
     ),

@@ -26,6 +26,7 @@ from rowfs.base.format import (
     EventRecord,
     GroupRecord,
     LabelsRecord,
+    LimitsRecord,
     LockRecord,
     PoolRecord,
     Record,
@@ -46,7 +47,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     (
         PoolRecord(format=1, uuid="00" * 16, created_ns=5, capacity_bytes=None, next_id=7, clean=True),
         '{"format":1,"uuid":"00000000000000000000000000000000","created_ns":5,"capacity_bytes":null,"next_id":7,'
-        '"clean":true,"trash_keep_ns":null}',
+        '"clean":true,"trash_keep_ns":null,"limit_snapshots":null,"limit_disks":null,"limit_provisioned_percent":null}',
     ),
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),
@@ -78,6 +79,10 @@ EXAMPLES: list[tuple[Record, str]] = [
         '{"id":4,"name":"d","disk":1,"snapshot":"s","head":null,"deleted_ns":9,"created_ns":5,"mode":420,"uid":0,"gid":0,'
         '"labels":{}}',
     ),
+    (
+        LimitsRecord(id=3, snapshots=64, space_bytes=8192),
+        '{"id":3,"snapshots":64,"space_bytes":8192,"reserve_bytes":0}',
+    ),
     (LabelsRecord(id=3, labels={"env": "prod"}), '{"id":3,"labels":{"env":"prod"}}'),
     (
         LockRecord(id=3, hold=True, until_ns=9, reason="audit"),
@@ -88,7 +93,7 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks", "events", "trash") == TABLES
+    assert (*first, "groups", "labels", "locks", "events", "trash", "limits") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 

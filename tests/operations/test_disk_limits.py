@@ -1,0 +1,78 @@
+"""Limits over the socket and for writers: what is answered and refused, durably; ENOSPC leaves the trash alone."""
+
+from __future__ import annotations
+
+from errno import EDQUOT, EINVAL, ENOENT, ENOSPC
+
+import pytest
+
+from rowfs.base.units import MIB
+from tests.operations.helpers import Fs, refused
+from tests.operations.test_methods import chain, fails
+from tests.store.helpers import B
+
+
+async def test_limits_are_set_shown_taken_away_and_durable(fs: Fs) -> None:
+    await chain(fs)
+    answer = await fs.ask("limit", disk="vm", snapshots=64, space_bytes=20 * B, reserve_bytes=5 * B)
+    assert answer == {"snapshots": 64, "space_bytes": 20 * B, "reserve_bytes": 5 * B, "held_bytes": 4 * B}
+    assert await fs.ask("limit", disks=5, provisioned_percent=300) == {
+        "snapshots": None,
+        "disks": 5,
+        "provisioned_percent": 300,
+    }
+    found = fs.after_a_crash()
+    assert await found.ask("limit", disk="vm") == answer
+    assert (await fs.ask("limit", disk="vm", without=["space_bytes"]))["space_bytes"] is None
+    assert (await fs.ask("limit", without=["disks"]))["disks"] is None
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"disk": "vm", "disks": 3},
+        {"space_bytes": 3},
+        {"disk": "vm", "snapshots": -1},
+        {"disk": "vm", "reserve_bytes": 2, "space_bytes": 1},
+        {"provisioned_percent": 0},
+        {"without": ["x"]},
+    ],
+)
+async def test_what_is_no_limit_is_refused(fs: Fs, params: dict[str, object]) -> None:
+    await chain(fs)
+    await fails(fs, EINVAL, "limit", **params)
+    await fails(fs, ENOENT, "limit", disk="gone", snapshots=1)
+
+
+async def test_verbs_and_plain_tools_are_refused_in_one_line_that_names_the_limit(fs: Fs) -> None:
+    await chain(fs)
+    await fs.ask("limit", disk="vm", snapshots=4)
+    await fs.ask("limit", disks=1)
+    assert "its limit is 4: delete some" in await fails(fs, EDQUOT, "snapshot", disk="vm", snapshot="e")
+    assert "its limit is 1" in await fails(fs, EDQUOT, "clone", disk="vm", snapshot="a", targets=["c"])
+    for path in (".snapshots/vm/e", "other"):
+        with refused(EDQUOT):
+            await fs.create(path)
+    await fs.service.committer.commit()
+    await fs.ask("limit", disks=2)
+    await fs.ask("events")
+    failed = [event for event in fs.caller.items if event["failed"]]
+    assert [event["verb"] for event in failed] == ["snapshot", "clone", "snapshot", "snapshot"]
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_a_disk_at_its_limit_gets_enospc_and_the_trash_stays(fs: Fs) -> None:
+    await fs.ask("trash", keep="7d")
+    await fs.disk("old", 10, *(f"old {block}" for block in range(10)))
+    await fs.unlink("old")
+    await fs.disk("vm", 100)
+    await fs.disk("other", 100)
+    await fs.ask("limit", disk="vm", space_bytes=30 * B)
+    handle = await fs.open("vm")
+    await fs.put(handle, 0, *(f"block {block}" for block in range(30)))
+    with refused(ENOSPC):
+        await fs.put(handle, 30, "x")
+    await fs.put(handle, 0, "in place")
+    await fs.close(handle)
+    await fs.write("other", 0, *(f"block {block}" for block in range(100)))
+    assert len(fs.pool.trash) == 1
