@@ -185,8 +185,10 @@ def test_a_read_only_host_is_told_in_plain_words(mounted: Mounted, tmp_path: Pat
         mounted.cli("init", f"{host}/pool")
         run("mount", "-o", "remount,ro", host)
         why = "Read-only file system"
-        for args in (["mount", f"{host}/pool", str(mnt)], ["mount", "--read-only", f"{host}/pool", str(mnt)]):
-            assert mounted.refuses(*args) == f"{host}/pool/lock: {why}"
+        assert mounted.refuses("mount", f"{host}/pool", str(mnt)) == f"{host}/pool/lock: {why}"
+        mounted.cli("mount", "--read-only", f"{host}/pool", str(mnt))  # which writes nothing
+        assert "read-only" in mounted.refuses("create", f"{mnt}/vm", "1M")
+        mounted.cli("umount", str(mnt))
         assert mounted.refuses("export", ":vm@s", f"{host}/image") == f"cannot write {host}/image: {why}"
         assert mounted.refuses("init", f"{host}/new") == f"cannot make a pool in {host}/new: {why}"
     finally:
