@@ -74,9 +74,18 @@ def _mount_place(pool: str, mountpoint: str) -> Mount:
     there = mount_at(place.mountpoint, mounts)
     if there is not None:
         if not is_dead(there):
-            raise BusyError(f"{there.mountpoint} shows {there.pool} already: end that first with rowfs umount")
+            raise BusyError(f"{_shown_there(there)} already: end that first with rowfs umount")
         _take_away(there, force=True)  # its daemon was killed
     return place
+
+
+def _shown_there(mount: Mount) -> str:
+    """What a live mount shows, and whose process that is, as far as its daemon can be asked."""
+    try:
+        hello = ask(mount, "hello")
+    except RowfsError:
+        return f"{mount.mountpoint} shows {mount.pool}"
+    return f"process {hello['pid']} shows {hello['pool']} on {mount.mountpoint}"
 
 
 def _option_words(read_only: bool, allow_other: bool, other_owner: bool, cache: int | None) -> list[str]:

@@ -82,7 +82,8 @@ class Lock:
 
     def close(self) -> None:
         """Let go. The lock itself, too: threads with descriptors of their own (`run_apart`) have a copy of this one."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
 
 

@@ -181,7 +181,11 @@ class Daemon:
         if self._options.read_only:
             words.add("ro")
         session.mount(self._operations, self._mountpoint, words)
-        self._own.find()
+        try:
+            self._own.find()
+        except BaseException:
+            session.close(unmount=True)
+            raise
         self._pool.say_mounted(self._mountpoint, self._own.device)
 
     @property

@@ -74,7 +74,8 @@ def test_a_live_mount_is_found_and_never_taken_away(mounted: Mounted, change: Ca
     mounted.cli("create", ":vm", "1M")
     change(mounted)
     assert [disk["name"] for disk in mounted.json("list", ":")] == ["vm"]
-    assert "shows" in mounted.refuses("mount", str(mounted.pool), ":")
+    said = mounted.refuses("mount", str(mounted.pool), ":")
+    assert said.startswith(f"process {mounted.pid} shows {mounted.pool} on {mounted.mnt} already: ")
     other = mounted.mnt.with_name("other")
     other.mkdir()
     said = mounted.refuses("mount", str(mounted.pool), str(other))

@@ -134,7 +134,7 @@ class World:
         mountinfo.write_text(f"50 27 0:40 / {self.mount} rw - fuse.rowfs {self.pool} rw,user_id={os.geteuid()}\n")
         monkeypatch.setattr("rowfs.cli.mounts.MOUNTINFO", str(mountinfo))
         self.daemon = FakeDaemon(self.pool)
-        self.answer(info={"warnings": []}, hello={"pid": os.getpid(), "device": "0:40"})
+        self.answer(info={"warnings": []}, hello={"pid": os.getpid(), "device": "0:40", "pool": str(self.pool)})
 
     def answer(self, **answers: Any) -> None:
         """Sets what the daemon answers: a value, or a function of params and notify."""

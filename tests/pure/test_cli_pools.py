@@ -173,7 +173,8 @@ def test_a_mount_in_the_foreground_becomes_the_daemon(world: World, stand_in: St
 def test_what_is_mounted_is_not_mounted_over(world: World, stand_in: StandIn) -> None:
     world.answer(info={"mountpoint": str(world.mount)})
     code, _, err = world.run("mount", "pool", "mnt")
-    assert (code, err) == (1, f"rowfs: {world.mount} shows {world.pool} already: end that first with rowfs umount\n")
+    what = f"process {os.getpid()} shows {world.pool} on {world.mount}"
+    assert (code, err) == (1, f"rowfs: {what} already: end that first with rowfs umount\n")
 
 
 def test_umount_returns_when_the_daemon_is_gone(world: World) -> None:
