@@ -261,7 +261,7 @@ class Daemon:
         if others := await trio.to_thread.run_sync(holders_elsewhere, self._own.device):
             raise BusyError(
                 f"{self._mountpoint} is unmounted here, but not in the mount namespaces of {', '.join(others)}: "
-                f"the daemon ends when they do, or when it is sent SIGTERM"
+                f"the daemon, process {os.getpid()}, ends when they do, or when it is sent SIGTERM"
             )
 
     def _take_down(self, force: bool) -> None:
