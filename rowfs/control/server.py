@@ -50,6 +50,7 @@ class Server:
         self._make_room = make_room
         self._connections: set[Connection] = set()
         self._crowded = False  # clients are being refused
+        self._abstract: trio.socket.SocketType | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the socket's file is there only meanwhile."""
@@ -117,7 +118,8 @@ class Server:
             log.warning("the daemon listens on %s alone: %s", SOCKET_FILE, error.strerror)
             bound.close()
             return None
-        return trio.socket.from_stdlib_socket(bound)
+        self._abstract = trio.socket.from_stdlib_socket(bound)
+        return self._abstract
 
     def _bind_to(self, bound: socket.socket, path: str) -> None:
         try:
@@ -149,6 +151,11 @@ class Server:
                 self._say_crowded(f"no client can be accepted: {error.strerror}")
                 await trio.sleep(PAUSE_S)
             return
+        if listener is self._abstract and not _may_speak(client):
+            with client:
+                await _say_not_allowed(client)
+            await trio.sleep(PAUSE_S)  # anybody can come here, again and again: nobody else is to feel it
+            return
         if len(nursery.child_tasks) >= (most := _connections_max()):
             await self._refuse(client, f"there are {most} connections to the daemon already", errno.EAGAIN)
             return
@@ -176,11 +183,10 @@ class Server:
 
     async def _serve(self, client: trio.socket.SocketType) -> None:
         async with trio.SocketStream(client) as stream:
-            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            pid, uid, gid = _CREDENTIALS.unpack(credentials)
-            if uid not in (0, os.getuid()):
-                await _say(client, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon")
+            if not _may_speak(client):
+                await _say_not_allowed(client)
                 return
+            pid, uid, gid = _credentials(client)
             connection = Connection(stream, self._methods, uid, gid, pid)
             self._connections.add(connection)
             try:
@@ -194,6 +200,21 @@ def _connections_max() -> int:
     if descriptors == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX
     return min(CONNECTIONS_MAX, max(CONNECTIONS_MIN, descriptors - RESERVED))
+
+
+def _credentials(client: trio.socket.SocketType) -> tuple[int, int, int]:
+    """Process, user and group at the other end."""
+    found = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(found)
+    return pid, uid, gid
+
+
+def _may_speak(client: trio.socket.SocketType) -> bool:
+    return _credentials(client)[1] in (0, os.getuid())
+
+
+async def _say_not_allowed(client: trio.socket.SocketType) -> None:
+    await _say(client, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon")
 
 
 async def _say(client: trio.socket.SocketType, code: int, why: str, errno_: int | None = None) -> None:
@@ -216,6 +237,8 @@ class _Spare:
         self._close()
 
     def _open(self) -> None:
+        if self._fd is not None:
+            return
         with contextlib.suppress(OSError):  # somebody was quicker: then there is none for now
             self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 

@@ -8,6 +8,9 @@ import os
 import resource
 import socket
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -16,6 +19,7 @@ from typing import Any
 import pytest
 import trio
 
+from rowfs.base.format import abstract_socket
 from rowfs.control import server as control
 from rowfs.control.connection import REQUESTS_MAX, Caller
 from rowfs.control.server import Server
@@ -462,3 +466,54 @@ async def test_a_socket_that_a_killed_daemon_left_is_no_obstacle(fs: Fs) -> None
     os.rename(fs.home.path / "left", fs.home.path / "control.sock")
     async with served(fs) as connection:
         assert (await connection.ask("info"))["result"]["disks"] == 0
+
+
+# The socket that has no file
+
+
+FLOOD = """
+import os, socket, sys
+os.setgid(4242)
+os.setuid(4242)
+print(flush=True)
+while True:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(sys.argv[1].replace("^", chr(0)))
+        sys.stdout.buffer.write(client.recv(4096))
+        sys.stdout.flush()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+async def test_who_may_not_speak_holds_nobody_up_at_the_door_that_is_open_to_all(fs: Fs) -> None:
+    device = f"4095:{os.getpid()}"
+    name = abstract_socket(device)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(fs.pool.directory.place, fs.methods.table(), lambda: device).run)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(name)
+        async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
+            command = [sys.executable, "-c", FLOOD, name.replace("\0", "^")]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as flood:
+                try:
+                    assert flood.stdout is not None and flood.stdout.readline() == b"\n"
+                    said = await trio.to_thread.run_sync(flood.stdout.readline)
+                    assert b"only root and the user who mounted may speak" in said
+                    before = time.monotonic()
+                    assert "result" in await Connection(stream).ask("info")
+                    assert time.monotonic() - before < 5
+                finally:
+                    flood.kill()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_is_taken_leaves_the_socket_with_a_file(fs: Fs, log: Log) -> None:
+    device = f"4095:{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(abstract_socket(device))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Server(fs.pool.directory.place, fs.methods.table(), lambda: device).run)
+            async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
+                assert "result" in await Connection(stream).ask("info")
+            nursery.cancel_scope.cancel()
+    assert "listens on control.sock alone" in log.take()
