@@ -12,10 +12,10 @@ LEVELS := tests/pure tests/store tests/operations tests/mount tests/faults
 MOUNTED := grep -qsF " $(realpath .)/$(MNT) fuse.rowfs " /proc/mounts
 
 .NOTPARALLEL:
-.PHONY: help run umount stop test check sanitize format docs man demo bench bench-peers clean
+.PHONY: help run umount stop test check sanitize format docs man demo bench bench-peers bench-databases clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## install what is missing, make ./pool if there is none, mount it on ./mnt
 	@tools/setup
@@ -78,6 +78,10 @@ bench: ## measure and print the figures that docs/ promises
 bench-peers: ## measure rowfs beside qcow2, a plain file, XFS and btrfs, all in turn (root, 40 GiB)
 	@tools/setup --bench
 	@$(PY) tools/bench_peers.py $(ARGS)
+
+bench-databases: ## measure databases on rowfs beside a plain file, qcow2 and a C server, all in turn (root, 30 GiB)
+	@tools/setup --bench
+	@$(PY) tools/bench_databases.py $(ARGS)
 
 clean: ## remove what make made, .venv included; never the pool
 	@if $(MOUNTED); then echo './$(MNT) is mounted: run make umount first' >&2; exit 1; fi

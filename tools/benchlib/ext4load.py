@@ -34,7 +34,7 @@ class Mounted:
 def run_all(bench: Run, peers: Sequence[Peer], reserve_s: float) -> None:
     """All rows of this module, for systems on which an ext4 may be mounted."""
     archive = bench.directory / "tree.tar"
-    files = _pack(archive, bench.sizes.tree_files)
+    files = pack(archive, bench.sizes.tree_files)
     with contextlib.ExitStack() as stack:
         systems = [_mount(peer, bench.directory, stack) for peer in peers]
 
@@ -48,7 +48,7 @@ def run_all(bench: Run, peers: Sequence[Peer], reserve_s: float) -> None:
         bench.rounds("ext4 on the loop device", reserve_s, one_round)
 
 
-def _pack(archive: Path, files_min: int) -> int:
+def pack(archive: Path, files_min: int) -> int:
     """Python's own sources in one archive, as many times as it takes; how many files that is."""
     source = Path(sysconfig.get_paths()["stdlib"])
     members = [path for path in _sources(source) if path.is_file()]

@@ -62,10 +62,14 @@ class Peer(ABC):
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Make the disk and fill it."""
-        self.directory.mkdir()
-        self._show(stack)
+        self.show(stack)
         job(self.path, self.size, rw="write", bs="1M", iodepth="4")
         self.sync()
+
+    def show(self, stack: contextlib.ExitStack) -> None:
+        """Make the disk, empty."""
+        self.directory.mkdir()
+        self._show(stack)
 
     @abstractmethod
     def _show(self, stack: contextlib.ExitStack) -> None:

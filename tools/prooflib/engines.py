@@ -178,6 +178,7 @@ class Server(Engine):
     """A database that is a process."""
 
     user: ClassVar[str]
+    ends_by: ClassVar[int] = signal.SIGTERM
     _process: subprocess.Popen[bytes] | None = None
 
     def account(self) -> dict[str, int]:
@@ -228,12 +229,17 @@ class Server(Engine):
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(self.ends_by)
+
 
 class Postgres(Server):
     """PostgreSQL with data checksums."""
 
     name = "postgresql"
     user = "postgres"
+    ends_by = signal.SIGINT  # without waiting for clients
     disk_bytes = 768 * MIB
     clients = 4
     settings: ClassVar[dict[str, str]] = {
@@ -271,7 +277,7 @@ class Postgres(Server):
 
     def check(self) -> None:
         self._do(_found("pg_amcheck"), "--heapallindexed", *self._where())
-        self._end(signal.SIGINT)
+        self.stop()
         self._do(_found("pg_checksums"), "--check", "-D", self.where / "pg")
 
 
@@ -332,7 +338,7 @@ class MariaDb(Server):
         found = self.ask("CHECK TABLE accounts, commits EXTENDED;")
         if [row.split("\t")[-2:] for row in found] != [["status", "OK"]] * 2:
             raise Lost(f"{self.name}: {found}")
-        self._end(signal.SIGTERM)
+        self.stop()
 
 
 def _found(name: str) -> str:
