@@ -104,14 +104,26 @@ def check_format(version: int) -> None:
         )
 
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
+_names: dict[type[Record], tuple[str, ...]] = {}  # of the stored fields
+
+
+def _stored_fields(cls: type[Record]) -> tuple[str, ...]:
+    names = _names.get(cls)
+    if names is None:
+        names = _names[cls] = tuple(item.name for item in fields(cls.record_class()))
+    return names
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Record:
     """What the records have in common: to JSON and back."""
 
     def pack(self) -> bytes:
         """The record as stored. Only the fields of the record class itself, not those of a subclass in memory."""
-        cls = self.record_class()
-        return json.dumps({f.name: getattr(self, f.name) for f in fields(cls)}, separators=(",", ":")).encode()
+        return _to_json({name: getattr(self, name) for name in _stored_fields(type(self))}).encode()
 
     @classmethod
     def record_class(cls) -> type[Record]:

@@ -1,4 +1,4 @@
-"""A record of the journal: what a small commit would put into the block map, in one piece.
+"""A record of the journal: what a small commit would put into the block map, and what was written, in one piece.
 
     4s   magic      "rwj1"
     u32  checksum   CRC-32 (zlib) of what follows, up to the last entry
@@ -12,6 +12,12 @@ The first entry is no change of the map: it says PLACE for its table, and
 
     key             u64, the nonce of the journal's first block: no data that a user writes can pass for a record
     value           u32, the last record of the same commit that was durable when this one was made
+                    u32, the last one whose data was durable in the data file before this one was written
+
+The last entries say DATA for their table, and are blocks of the data file as they have to be
+
+    key             u64, the block's address
+    value           4,096 bytes
 
 So a record that is damaged and one that was never written whole can be told apart: of the first, later ones know. A
 rowfs that writes no such entry does not know it either, and opens no pool whose journal has one.
@@ -40,11 +46,13 @@ MAGIC, FIRST_MAGIC = b"rwj1", b"rwjh"
 HEADER = struct.Struct("<4sIQII")
 ENTRY = struct.Struct("<BBH")
 CHECKED_FROM = 8  # magic and checksum come before
-PLACE = 255
+DATA, PLACE = 254, 255
 NONCE = struct.Struct("<Q")
-DURABLE = struct.Struct("<I")
+DURABLE = struct.Struct("<II")  # the record, its data
+ADDRESS = struct.Struct("<Q")
 
 Entry = tuple[str, bytes, bytes]  # table, key, value
+Block = tuple[int, bytes | memoryview]  # address, data
 
 
 class JournalRecord(NamedTuple):
@@ -55,13 +63,26 @@ class JournalRecord(NamedTuple):
     entries: list[Entry]
     nonce: int | None = None  # None: an older rowfs wrote it, which told nothing of its place
     durable: int = 0
+    home: int = 0  # data of records up to this one was durable in its place
+    data: list[Block] = []  # noqa: RUF012
     blocks: int = 1  # it takes in the journal
 
 
-def encode(commit: int, number: int, entries: Iterable[Entry], nonce: int = 0, durable: int = 0) -> bytes:
+def encode(
+    commit: int,
+    number: int,
+    entries: Iterable[Entry],
+    nonce: int = 0,
+    durable: int = 0,
+    home: int = 0,
+    data: Iterable[Block] = (),
+) -> bytes:
     """The record in whole blocks."""
-    body = _entry(PLACE, NONCE.pack(nonce), DURABLE.pack(durable))
-    body += b"".join(_entry(TABLES.index(table), key, value) for table, key, value in entries)
+    parts: list[bytes | memoryview] = [_entry(PLACE, NONCE.pack(nonce), DURABLE.pack(durable, home))]
+    parts += [_entry(TABLES.index(table), key, value) for table, key, value in entries]
+    for address, block in data:
+        parts += [ENTRY.pack(DATA, ADDRESS.size, BLOCK_BYTES), ADDRESS.pack(address), block]
+    body = b"".join(parts)
     checked = HEADER.pack(MAGIC, 0, commit, number, len(body))[CHECKED_FROM:] + body
     record = MAGIC + zlib.crc32(checked).to_bytes(4, "little") + checked
     return record + bytes(-len(record) % BLOCK_BYTES)
@@ -89,16 +110,19 @@ def decode(data: memoryview, commit: int, nonce: int | None = None) -> JournalRe
         return None
     if nonce is not None and data[HEADER.size : HEADER.size + ENTRY.size + NONCE.size] != _place_of(nonce):
         return None
-    nonce, durable = None, 0
+    nonce, durable, home = None, 0, 0
     entries: list[Entry] = []
+    blocks: list[Block] = []
     for table, key, value in _entries(bytes(data[HEADER.size : end])):
         if table == PLACE and len(key) == NONCE.size and len(value) == DURABLE.size:
-            (nonce,), (durable,) = NONCE.unpack(key), DURABLE.unpack(value)
+            (nonce,), (durable, home) = NONCE.unpack(key), DURABLE.unpack(value)
+        elif table == DATA and len(key) == ADDRESS.size and len(value) == BLOCK_BYTES:
+            blocks.append((ADDRESS.unpack(key)[0], value))
         elif table < len(TABLES):
             entries.append((TABLES[table], key, value))
         else:
             raise CorruptionError("a record of the journal has an entry that this rowfs does not know")
-    return JournalRecord(commit, number, entries, nonce, durable, -(-end // BLOCK_BYTES))
+    return JournalRecord(commit, number, entries, nonce, durable, home, blocks, -(-end // BLOCK_BYTES))
 
 
 def _entries(body: bytes) -> Iterable[tuple[int, bytes, bytes]]:

@@ -66,3 +66,15 @@ def runs(addresses: array[int], slot: int, blocks: int) -> list[Run]:
         Run(slot + start, end - start, BlockAddress(address))
         for start, end, address in zip(starts, ends, window[starts].tolist(), strict=True)
     ]
+
+
+def joined_spans(addresses: np.ndarray) -> list[Span]:
+    """Where these blocks lie, those that follow one another as one; in the buffer they do as they do in the array."""
+    if not len(addresses):
+        return []
+    starts = [0, *(np.flatnonzero(np.diff(addresses) != 1) + 1).tolist()]
+    ends = [*starts[1:], len(addresses)]
+    return [
+        Span(int(addresses[start]) << BLOCK_BITS, start << BLOCK_BITS, end - start << BLOCK_BITS)
+        for start, end in zip(starts, ends, strict=True)
+    ]

@@ -146,6 +146,30 @@ static bool take(PyObject **place, PyObject *value) {
     return value != NULL;
 }
 
+static void drop_recent(void) {
+    if (engine.recent != NULL)
+        PyBuffer_Release(&engine.recent_view);
+    engine.recent = NULL;
+}
+
+static bool take_recent(void) {
+    PyObject *recent = PyObject_GetAttrString(engine.io, "recent");
+
+    drop_recent();
+    if (recent == NULL || PyObject_GetBuffer(recent, &engine.recent_view, PyBUF_WRITABLE) != 0) {
+        Py_XDECREF(recent);
+        return false;
+    }
+    Py_DECREF(recent);
+    if (engine.recent_view.len == (1 + RECENT_BLOCKS_MAX) * sizeof(int64_t)) {
+        engine.recent = engine.recent_view.buf;
+        return true;
+    }
+    PyBuffer_Release(&engine.recent_view);
+    PyErr_SetString(PyExc_ValueError, "the array of what was written is of another length");
+    return false;
+}
+
 PyObject *native_serve(PyObject *self, PyObject *args) {
     PyObject *handles, *pool, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
     int fd;
@@ -164,6 +188,8 @@ PyObject *native_serve(PyObject *self, PyObject *args) {
         !take(&engine.space, PyObject_GetAttrString(pool, "space")) ||
         !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")))
         return NULL;
+    if (!take_recent())
+        return NULL;
     engine.data_fd = fd;
     workers_begin();
     engine.handles = Py_NewRef(handles);
@@ -174,6 +200,7 @@ PyObject *native_stop(PyObject *self, PyObject *args) {
     (void)self;
     (void)args;
     hotpath_finish();
+    drop_recent();
     Py_CLEAR(engine.handles);
     Py_CLEAR(engine.pool);
     Py_CLEAR(engine.committer);

@@ -8,6 +8,7 @@
 #include "_native.h"
 
 enum {
+    RECENT_BLOCKS_MAX = 16, /* rowfs.store.diskio: with more of them, one more is told and no addresses */
     PAGE_BLOCKS = 512,
     OWNED = 1, /* rowfs.store.model.OWNED */
 };
@@ -17,6 +18,8 @@ extern struct engine {
     PyObject *handles; /* dict: fh -> Handle */
     PyObject *pool, *commits, *versions, *io, *space, *zeros, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
     int data_fd;
+    Py_buffer recent_view;
+    int64_t *recent; /* DiskIO.recent: how many blocks were written since the last sync began, and their addresses */
 } engine;
 
 /* Names of attributes and methods. */

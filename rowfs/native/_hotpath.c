@@ -16,7 +16,8 @@
  *   - Reads that have to wait for the host, and syncs, go to a worker (_workers.c). A read takes a ticket first, as Python's
  *     own do (Commits.begin_read), so its blocks are not used again meanwhile. A sync is done here only if no commit is
  *     running, and nothing but data was changed, or so little else that Python makes a record for the journal of it
- *     (Committer.begin_record). `io.unsynced` stays as it is.
+ *     (Committer.begin_record). `io.unsynced` stays as it is. It is answered on this thread where nobody else wants
+ *     anything of it, with the GIL let go of: others neither change nor look at the engine's state.
  *   - What Linux writes back from its own cache in large pieces, the host is told to write to its disk at once, by a worker.
  *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, zeros
  *     where space is short, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
@@ -26,6 +27,7 @@
 #include "_engine.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -86,22 +88,58 @@ static bool try_read(int fuse_fd, const struct fuse_in_header *header, const str
 
 /* Syncs */
 
-/* Have the job append to the journal what was changed beside data. */
+/* Have the job append to the journal what was changed, and what was written if that is little. */
 static bool add_record(struct job *job) {
     PyObject *begun = PyObject_CallMethodNoArgs(engine.committer, names.begin_record);
     long long position;
+    int data_first;
     char *data;
     Py_ssize_t size;
 
     if (begun != NULL && begun != Py_None &&
-        PyArg_ParseTuple(begun, "iLS", &job->journal_fd, &position, &job->record) &&
+        PyArg_ParseTuple(begun, "iLSp", &job->journal_fd, &position, &job->record, &data_first) &&
         PyBytes_AsStringAndSize(Py_NewRef(job->record), &data, &size) == 0) {
         job->position = position;
         job->data = data;
         job->size = size;
+        if (!job->data_first) /* else it is done already */
+            job->data_first = data_first;
     }
     Py_XDECREF(begun);
     return job->record != NULL;
+}
+
+/* Whether the kernel has another request: then who waits for a sync need not be the only one. */
+static bool more_requests(int fuse_fd) {
+    struct pollfd fds = {.fd = fuse_fd, .events = POLLIN};
+
+    return poll(&fds, 1, 0) > 0;
+}
+
+static void settle(struct job *job);
+
+/* Have a sync done: by a worker, which answers it, or here. False: it is left to Python. */
+static bool start_sync(struct job *job, bool data_alone) {
+    job->data_first = data_alone || engine.recent[0] > RECENT_BLOCKS_MAX;
+    if (data_alone) {
+        engine.recent[0] = 0; /* what was written until now is what is synced */
+    } else if (job->data_first) {
+        bool made;
+
+        job->awaits_record = true;
+        workers_start(job);
+        made = add_record(job); /* while the data is on its way */
+        workers_record(job, !made);
+        return made;
+    } else if (!add_record(job)) {
+        free(job);
+        return false;
+    }
+    if (!more_requests(job->fuse_fd) && workers_sync_here(job))
+        settle(job);
+    else
+        workers_start(job);
+    return true;
 }
 
 static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const struct fuse_fsync_in *wanted) {
@@ -127,15 +165,8 @@ static bool try_sync(int fuse_fd, const struct fuse_in_header *header, const str
         job->head_bytes = sizeof(*header) + sizeof(*wanted);
         memcpy(job->head, header, sizeof(*header));
         memcpy(job->head + sizeof(*header), wanted, sizeof(*wanted));
-        job->awaits_record = !data_alone;
-        workers_start(job);
-        if (!data_alone) { /* made while the data is on its way */
-            bool made = add_record(job);
-
-            workers_record(job, !made);
-            if (!made)
-                return false;
-        }
+        if (!start_sync(job, data_alone))
+            return false;
     }
     syncs++;
     return true;
@@ -211,23 +242,29 @@ static void settle_sync(struct job *job) {
 
 static struct job *refused; /* reads and syncs that failed in a worker, and wait for Python */
 
+/* Tell Python of a job that is done. */
+static void settle(struct job *job) {
+    if (job->kind == JOB_SYNC) {
+        settle_sync(job);
+    } else {
+        Py_XDECREF(PyObject_CallMethod(engine.committer, "read_ended", "L", job->ticket));
+        if (PyErr_Occurred())
+            PyErr_WriteUnraisable(engine.committer);
+    }
+    /* Python reads again, and tells what is wrong; or has the map committed. */
+    if (job->kind == JOB_READ ? job->error != 0 : job->record_lost && !job->given_up) {
+        job->next = refused;
+        refused = job;
+        wake_trio();
+    } else {
+        free(job);
+    }
+}
+
 void hotpath_settle(void) {
     for (struct job *job; (job = workers_done()) != NULL;) {
         writes_tell();
-        if (job->kind == JOB_SYNC) {
-            settle_sync(job);
-        } else {
-            Py_XDECREF(PyObject_CallMethod(engine.committer, "read_ended", "L", job->ticket));
-            if (PyErr_Occurred())
-                PyErr_WriteUnraisable(engine.committer);
-        }
-        /* Python reads again, and tells what is wrong; or has the map committed. */
-        if (job->kind == JOB_READ ? job->error != 0 : job->record_lost && !job->given_up) {
-            job->next = refused;
-            refused = job;
-        } else {
-            free(job);
-        }
+        settle(job);
     }
 }
 

@@ -83,6 +83,7 @@ struct job {
     int fuse_fd, data_fd;
     uint64_t unique;
     int error;           /* errno of what failed */
+    bool data_first;     /* of a sync: the data file has to be synced, before a record is written if there is one */
     bool awaits_record;  /* of a sync: `workers_record` has not been called */
     bool given_up;       /* of a sync: it is left to Python */
     bool trusts_journal; /* of a sync: what it answers for may be in records that are under way */
@@ -103,6 +104,9 @@ struct job {
 struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count);
 /* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
 bool workers_start(struct job *job);
+/* Trio thread, GIL held: do a sync at once, and answer it if it did not fail. The job stays the caller's. False: nothing
+ * was done, for others are at it, or the host's disk takes long. */
+bool workers_sync_here(struct job *job);
 /* Trio thread: the record of a sync that was started without it is in the job now; or the sync is left to Python. */
 void workers_record(struct job *job, bool given_up);
 /* Trio thread: whether there is a thread that syncs; then no start of a sync fails. */

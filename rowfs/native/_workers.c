@@ -5,10 +5,14 @@
  *
  * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
- * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, and
- * share a sync of their own. They are made while the data is on its way (`workers_record`). A record that cannot be
- * written is no harm: the commit of the map has all of it. But nobody may be told that it is durable, nor may anyone whose
- * sync came after it; they are left to Python, which has a commit made and never uses the journal again.
+ * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, with one
+ * synced write. Where they hold what was written, that is all, and no fdatasync is needed; else they are made while the
+ * data is on its way (`workers_record`). A record that cannot be written is no harm: the commit of the map has all of it.
+ * But nobody may be told that it is durable, nor may anyone whose sync came after it; they are left to Python, which has a
+ * commit made and never uses the journal again.
+ *
+ * While one client waits for its syncs, one after the other, handing them to a thread and back takes nearly as long as a
+ * quick disk does. So where no other sync is under way, and the last one was quick, the trio thread does it itself.
  *
  * Writeback: Linux hands over what it has cached when that is to be on the disk, mostly because somebody waits for an fsync.
  * So the host is told to begin with it, and has less left to do when the sync comes. That changes no data and frees none:
@@ -20,9 +24,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { READERS_MAX = 16 };
+enum {
+    READERS_MAX = 16,
+    TOGETHER_MAX = 64,   /* records that are written in one go */
+    QUICK_US_MAX = 1000, /* a sync that takes no longer than this is done by the trio thread itself */
+};
 
 struct queue {
     struct job *first, *last;
@@ -32,11 +42,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
 static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
                       record_made = PTHREAD_COND_INITIALIZER, all_done = PTHREAD_COND_INITIALIZER;
 static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
-static int threads[JOB_KINDS], idle_readers, unfinished;
+static int threads[JOB_KINDS], idle_readers, unfinished, syncs; /* `syncs` of these */
 
 static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
 static int sync_error; /* errno of the first sync that failed */
 static bool journal_lost; /* a record could not be written */
+static _Atomic int64_t took_us; /* how long the last sync took */
 
 static bool lost_told; /* trio thread: Python knows of that */
 
@@ -81,18 +92,42 @@ int sync_data(int fd) {
     return code;
 }
 
-/* Called with `sync_lock` held: append the records of jobs to the journal. */
-static void append(struct job *jobs) {
-    int journal_fd = -1;
+static bool write_durably(int fd, const struct iovec *parts, int count, off_t position, size_t size) {
+    ssize_t done = pwritev2(fd, parts, count, position, RWF_DSYNC);
 
-    for (struct job *job = jobs; job != NULL && !journal_lost; job = job->next) {
-        if (job->record == NULL)
-            continue;
-        journal_fd = job->journal_fd;
-        journal_lost = pwrite(journal_fd, job->data, job->size, job->position) != (ssize_t)job->size;
+    if (done < 0 && errno == EOPNOTSUPP) { /* a host that cannot do both at once */
+        done = pwritev(fd, parts, count, position);
+        while (done == (ssize_t)size && fdatasync(fd) != 0)
+            if (errno != EINTR)
+                return false;
     }
-    while (journal_fd >= 0 && !journal_lost && fdatasync(journal_fd) != 0)
-        journal_lost = errno != EINTR;
+    return done == (ssize_t)size;
+}
+
+/* Called with `sync_lock` held: append the records of jobs to the journal. Those that lie side by side go together. */
+static void append(struct job *jobs) {
+    struct iovec parts[TOGETHER_MAX];
+
+    for (struct job *job = jobs; job != NULL && !journal_lost;) {
+        off_t position = job->position;
+        size_t size = 0;
+        int count = 0, fd = job->journal_fd;
+
+        for (; job != NULL && count < TOGETHER_MAX; job = job->next) {
+            if (job->record == NULL)
+                continue;
+            if (count == 0) {
+                position = job->position;
+                fd = job->journal_fd;
+            } else if (job->position != position + (off_t)size) {
+                break; /* a commit came between: they begin anew */
+            }
+            parts[count++] = (struct iovec){job->data, job->size};
+            size += job->size;
+        }
+        if (count)
+            journal_lost = !write_durably(fd, parts, count, position, size);
+    }
     for (struct job *job = jobs; job != NULL; job = job->next)
         job->record_lost = journal_lost && job->trusts_journal;
 }
@@ -145,34 +180,69 @@ static void await_records(const struct job *job) {
     pthread_mutex_unlock(&lock);
 }
 
+static int64_t now_us(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Do what these syncs ask for, together, and answer those that did not fail. */
+static void carry_out(struct job *jobs) {
+    int64_t began;
+    bool data_first = false;
+    int code;
+
+    pthread_mutex_lock(&sync_lock);
+    began = now_us();
+    for (struct job *job = jobs; job != NULL; job = job->next)
+        data_first |= job->data_first;
+    if (data_first)
+        sync_file(jobs->data_fd);
+    await_records(jobs);
+    code = sync_error;
+    if (code == 0)
+        append(jobs);
+    took_us = now_us() - began;
+    pthread_mutex_unlock(&sync_lock);
+    for (struct job *job = jobs; job != NULL; job = job->next)
+        if (code != 0)
+            job->error = code; /* answered when the pool is read-only */
+        else if (!job->given_up && !job->record_lost)
+            reply_errno(job->fuse_fd, job->unique, 0);
+}
+
 static void *sync_jobs(void *unused) {
     struct job *job, *next;
-    int code;
 
     pthread_mutex_lock(&lock);
     for (;;) {
         while ((job = take_all(&queues[JOB_SYNC])) == NULL)
             pthread_cond_wait(&wanted[JOB_SYNC], &lock);
         pthread_mutex_unlock(&lock);
-        pthread_mutex_lock(&sync_lock);
-        sync_file(job->data_fd);
-        await_records(job);
-        code = sync_error;
-        if (code == 0)
-            append(job);
-        pthread_mutex_unlock(&sync_lock);
-        for (struct job *each = job; each != NULL; each = each->next)
-            if (code != 0)
-                each->error = code; /* answered when the pool is read-only */
-            else if (!each->given_up && !each->record_lost)
-                reply_errno(each->fuse_fd, each->unique, 0);
+        carry_out(job);
         pthread_mutex_lock(&lock);
         for (; job != NULL; job = next) {
             next = job->next;
+            syncs--;
             finished(job);
         }
     }
     return unused;
+}
+
+bool workers_sync_here(struct job *job) {
+    bool busy;
+
+    pthread_mutex_lock(&lock);
+    busy = syncs > 0;
+    pthread_mutex_unlock(&lock);
+    if (busy || took_us > QUICK_US_MAX)
+        return false;
+    Py_BEGIN_ALLOW_THREADS
+    carry_out(job);
+    Py_END_ALLOW_THREADS
+    return true;
 }
 
 static void *writeback_jobs(void *unused) {
@@ -216,6 +286,7 @@ bool workers_start(struct job *job) {
     pthread_mutex_lock(&lock);
     if ((started = has_thread(job->kind))) {
         unfinished++;
+        syncs += job->kind == JOB_SYNC;
         put(&queues[job->kind], job);
         pthread_cond_signal(&wanted[job->kind]);
     }

@@ -119,6 +119,19 @@ static bool store_in_turn(const struct run *runs, size_t count, const char *data
     return stored;
 }
 
+/* Blocks were written that the next sync has to make durable: as DiskIO._wrote. */
+static void note_written(const struct run *run) {
+    int64_t *recent = engine.recent, first = run->position / BLOCK_BYTES, count = run->length / BLOCK_BYTES;
+
+    if (recent[0] + count > RECENT_BLOCKS_MAX) {
+        recent[0] = RECENT_BLOCKS_MAX + 1;
+        return;
+    }
+    for (int64_t at = 0; at < count; at++)
+        recent[1 + recent[0] + at] = first + at;
+    recent[0] += count;
+}
+
 /* Write blocks of which the page owns none to where the claim goes on. False: nothing was changed. */
 static bool place(PyObject *disk, PyObject *head, PyObject *page, struct view *view, size_t slot, size_t blocks,
                   const char *data) {
@@ -132,6 +145,7 @@ static bool place(PyObject *disk, PyObject *head, PyObject *page, struct view *v
     run.position = (off_t)placed.next * BLOCK_BYTES;
     if (!store_in_turn(&run, 1, data, run.length))
         return false;
+    note_written(&run);
     for (size_t at = slot; at < slot + blocks; at++) {
         placed.holes += addresses[at] == 0;
         addresses[at] = placed.next++;
@@ -149,8 +163,12 @@ static bool overwrite(const struct view *view, size_t slot, size_t blocks, const
     for (size_t i = 0; i < count; i++)
         if (runs[i].position < 0)
             return false; /* a hole is owned: Python will say so */
-    return PyObject_SetAttr(engine.io, names.unsynced, Py_True) == 0 &&
-           store_in_turn(runs, count, data, blocks * BLOCK_BYTES);
+    if (PyObject_SetAttr(engine.io, names.unsynced, Py_True) != 0 ||
+        !store_in_turn(runs, count, data, blocks * BLOCK_BYTES))
+        return false; /* Python writes all of it again, and takes note */
+    for (size_t i = 0; i < count; i++)
+        note_written(&runs[i]);
+    return true;
 }
 
 /* Have DiskIO write blocks to new places. */

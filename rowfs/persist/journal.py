@@ -1,11 +1,11 @@
 """The journal: a file of records that are durable before the block map holds what is in them.
 
-A commit of the map syncs LMDB's file twice. A small one can be put off: its record is appended here, with one sync, and
-the next commit of the map holds it as well. Records belong to the commit that they follow, by LMDB's own number of it,
-so with each commit all of them are void at once, and the next ones begin where the file does. Who writes records does
-it in the order in which they were placed, so none is written over by an older one. The file grows when it was too small
-for what came between two commits. It is emptied when the pool is opened: a map that was put back from a backup has
-numbers again that were given already.
+A commit of the map syncs the data file, and LMDB's file twice. A small one can be put off: its record is appended
+here, with what was written, in one synced write, and the next commit of the map holds it as well. Records belong to the
+commit that they follow, by LMDB's own number of it, so with each commit all of them are void at once, and the next ones
+begin where the file does. Who writes records does it in the order in which they were placed, so none is written over by
+an older one. The file grows when it was too small for what came between two commits. It is emptied when the pool is
+opened: a map that was put back from a backup has numbers again that were given already.
 
 What is not whole was never acknowledged if it is where the power went: at the end. Where a later record says that an
 earlier one was durable, and that is not there, the file is damaged (`Found.damage`).
@@ -125,9 +125,8 @@ class Journal:
     def write(self, position: int, record: bytes) -> None:
         """Make a record durable. Raises JournalError."""
         try:
-            if os.pwrite(self._fd, record, position) != len(record):
+            if os.pwritev(self._fd, [record], position, os.RWF_DSYNC) != len(record):
                 raise JournalError("a write to the journal was cut short")
-            os.fdatasync(self._fd)
         except OSError as error:
             raise JournalError(f"a write to the journal failed: {error.strerror}") from error
 

@@ -164,8 +164,9 @@ class Committer:
         if self._commits.freed:
             self._freed.set()
 
-    def begin_record(self) -> tuple[int, int, bytes] | None:
-        """For a sync by the C extension: the journal's descriptor, a position in it and what to write there.
+    def begin_record(self) -> tuple[int, int, bytes, bool] | None:
+        """For a sync by the C extension: the journal's descriptor, a position in it, what to write there, and whether
+        the data file has to be synced before.
 
         None: the map has to be committed. `record_ended` has to follow.
         """
@@ -267,9 +268,9 @@ class Committer:
         if commits.appending:  # by the extension: who waits for us may have to wait for that record as well
             return False
         appended = commits.begin_record() if commits.map_changed else None
-        if commits.map_changed:
+        if appended is None and commits.map_changed:
             return False
-        commits.begin_sync()
+        commits.begin_sync(recorded=appended is not None)
         try:
             await (self._apart(commits.sync) if appended is None else self._apart(commits.append, appended))
         except JournalError:

@@ -103,7 +103,9 @@ def _check_journal(stack: contextlib.ExitStack, path: str, blockmap: BlockMap, r
     """What is wrong with the journal; with `repair` what it holds is in the map, for a commit of ours would void it."""
     journal = Journal(os.path.join(path, JOURNAL_FILE), read_only=not repair)
     stack.callback(journal.close)
-    return replay(blockmap, journal) if repair else journal.records(blockmap.commit).damage
+    if not repair:
+        return journal.records(blockmap.commit).damage
+    return replay(blockmap, journal, lambda: DataFile(os.path.join(path, DATA_FILE)))
 
 
 def _check_label(path: str, blockmap: BlockMap) -> int:

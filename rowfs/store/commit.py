@@ -14,8 +14,13 @@ stays readable in memory, and nothing is tried again, since a second fdatasync m
 kernel has dropped.
 
 A small commit may go to the journal instead (`begin_record`): where nothing changed but what heads map, a record of it
-is written after step 2, and who waits goes on. For the engine nothing else happens: all of it stays dirty, freed blocks
-stay allocated, and the next commit takes it along. Only replay after a crash ever reads the record (store.replay).
+is written, and who waits goes on. For the engine nothing else happens: all of it stays dirty, freed blocks stay
+allocated, and the next commit takes it along. Only replay after a crash ever reads the record (store.replay).
+
+The record also holds what was written since the last sync, where that is little: then step 2 is left out, for the data
+is durable in the journal, and in its place with the next commit. From then on until that commit a sync of the data file
+alone would not do: replay would put the older data over what was synced. So each sync is a record; one that has the
+data file synced first, because more was written, says so, and replay leaves the data of those before it alone.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rowfs.base import bitmap, journalcode, pagecode, sharecode
-from rowfs.base.errors import ReadOnlyError
+from rowfs.base.errors import ReadOnlyError, RowfsError
 from rowfs.base.format import (
     CHUNK_KEY,
     PAGES,
@@ -40,6 +45,8 @@ from rowfs.base.format import (
     SPACE,
     page_key,
 )
+from rowfs.base.ranges import Span
+from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
@@ -55,10 +62,11 @@ log = logging.getLogger(__name__)
 
 
 class Appended(NamedTuple):
-    """A record and its place in the journal: durable once what was written before it is, and then itself."""
+    """A record and its place in the journal: durable once it is written there, and what was written before is."""
 
     position: int
     record: bytes
+    data_first: bool  # what was written is not in it: the data file has to be synced before
 
 
 @dataclass(slots=True)
@@ -105,6 +113,8 @@ class Commits:
         self.appending = 0  # records between `begin_record` and `end_record`
         self._records = 0  # since the last commit of the map
         self._durable_records = 0  # of these, how many are durable for certain
+        self._home_records = 0  # and how many are older than a sync of the data file
+        self._data_in_journal = False  # any of these holds data
         self.failed: str | None = None  # why the pool is read-only
         self._tickets = 0
         self._reading: set[int] = set()
@@ -113,16 +123,21 @@ class Commits:
     @property
     def needed(self) -> bool:
         """Whether anything changed since the last commit began that an fsync has to make durable."""
-        return self._io.unsynced or self.map_changed
+        return self._io.unsynced or self._unrecorded
 
     @property
     def wanted(self) -> bool:
         """Whether anything changed at all: the times of disks besides."""
-        return self.needed or self._catalog.unsaved_times or self.map_behind
+        return self.needed or self._catalog.unsaved_times or self.map_behind or self._data_in_journal
 
     @property
     def map_changed(self) -> bool:
         """Whether an fsync needs more than a sync of the data file: a commit of the map, or a record of the journal."""
+        return self._data_in_journal or self._unrecorded
+
+    @property
+    def _unrecorded(self) -> bool:
+        """Whether the map changed beyond what the journal holds."""
         return bool(self._io.unjournaled) or self._others_changed or (self.map_behind and not self._records)
 
     @property
@@ -146,8 +161,11 @@ class Commits:
         self._save_revisits(update)
         for thing in self._io.changed:
             self._catalog.touch(thing)
+        if self._data_in_journal:  # it has to become void: there must be a commit, be there nothing to commit
+            self._catalog.touch_pool()
         self._io.changed, self._io.unjournaled = set(), set()
         self._io.unsynced = False
+        self._io.forget_recent()
         removals = [removal for removal in self._catalog.removals.values() if not removal.durable]
         self._catalog.freeze(update)
         self.running = Batch(self._versions.freeze(), self._space.freeze(), update, removals)
@@ -161,10 +179,14 @@ class Commits:
             update.put(PENDING, PENDING_KEY.pack(PENDING_REVISIT, *key), None)
         self._saved_revisits = set(revisits)
 
-    def begin_sync(self) -> None:
-        """Instead of `freeze`, where `map_changed` says no: `sync` makes durable what was written until now."""
-        assert self.running is None and not self.map_changed, "the map has to be committed"
+    def begin_sync(self, recorded: bool = False) -> None:
+        """Instead of `freeze`: `sync` makes durable what was written until now, where `map_changed` says no.
+
+        Or `append` does, of what was `recorded` a moment ago.
+        """
+        assert self.running is None and (recorded or not self.map_changed), "the map has to be committed"
         self._io.unsynced = False
+        self._io.forget_recent()
         self.syncing = True
 
     def end_sync(self) -> None:
@@ -178,28 +200,45 @@ class Commits:
         """
         changed = self._io.unjournaled
         pages = [thing for thing in changed if isinstance(thing, Page)]
-        if (
-            self.running is not None
-            or self.failed
-            or self._others_changed
-            or not changed
-            or len(pages) > RECORD_PAGES_MAX
-        ):
+        if self.running is not None or self.failed or self._others_changed or len(pages) > RECORD_PAGES_MAX:
+            return None
+        if not self._records and not changed:
             return None
         entries = []
         for page in pages:
             key = page_key(page.branch, page.index, page.epoch)
             entries.append((PAGES, key, pagecode.encode(key, page.addresses, page.owned)))
         entries += self._catalog.entries(thing for thing in changed if not isinstance(thing, Page))
-        number, journal = self._records + 1, self.journal
-        record = journalcode.encode(self._map.commit, number, entries, journal.nonce, self._durable_records)
-        position = journal.place(len(record))
+        data = self._recent_data()
+        home = self._home_records if data is not None else self._records
+        number, durable = self._records + 1, self._durable_records
+        record = journalcode.encode(
+            self._map.commit, number, entries, self.journal.nonce, durable, home, data if data is not None else ()
+        )
+        position = self.journal.place(len(record))
         if position is None:
             return None
         self._io.unjournaled = set()
-        self._records += 1
+        self._io.forget_recent()
+        self._records, self._home_records = number, home
+        self._data_in_journal |= bool(data)
         self.appending += 1
-        return Appended(position, record)
+        return Appended(position, record, data is None)
+
+    def _recent_data(self) -> list[journalcode.Block] | None:
+        """What was written since the last sync; None: it is too much for a record, or cannot be had at once."""
+        addresses = self._io.recent_blocks()
+        if addresses is None:
+            return None
+        data = memoryview(bytearray(len(addresses) << BLOCK_BITS))
+        starts = range(0, len(data), BLOCK_BYTES)
+        spans = [Span(address << BLOCK_BITS, at, BLOCK_BYTES) for address, at in zip(addresses, starts, strict=True)]
+        try:
+            if not self._data.read_cached(spans, data):
+                return None
+        except RowfsError:
+            return None
+        return [(address, data[at : at + BLOCK_BYTES]) for address, at in zip(addresses, starts, strict=True)]
 
     def end_record(self) -> None:
         """The oldest record that was begun is durable, or will never be."""
@@ -210,12 +249,14 @@ class Commits:
         """A record could not be written. What it has is not durable until the next commit of the map."""
         self.journal.give_up()
         self._records = 0
+        self._io.unsynced = True
 
     def finish(self, batch: Batch) -> None:
         """The batch is durable."""
         assert batch is self.running, "another commit is running"
         self.running = None
-        self._records = self._durable_records = 0
+        self._records = self._durable_records = self._home_records = 0
+        self._data_in_journal = False
         self.journal.begin()
         self._map.refresh()
         self._space.committed()
@@ -236,11 +277,12 @@ class Commits:
         self._data.sync()
 
     def append(self, appended: Appended) -> None:
-        """Make what was written, and then a record of the journal, durable.
+        """Make a record of the journal durable, and what was written before, if it is not in it.
 
         Raises JournalError (the map has to be committed, after `record_lost`), NoSpaceError, StorageError.
         """
-        self._data.sync()
+        if appended.data_first:
+            self._data.sync()
         self.journal.write(appended.position, appended.record)
 
     def write(self, batch: Batch) -> None:
@@ -295,7 +337,7 @@ class Commits:
 
     def run(self) -> None:
         """A whole commit in this thread, as far as one is needed. Raises as `write`; the pool is read-only then."""
-        if self.needed or self.map_behind:
+        if self.needed or self.map_behind or self._data_in_journal:
             try:
                 batch = self.freeze()
                 self._write_growing(batch)

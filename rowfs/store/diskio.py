@@ -11,6 +11,7 @@ later. Where space is short they do at once, so that a full pool still takes zer
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from errno import EFBIG, EINVAL, EOPNOTSUPP
 from itertools import groupby
@@ -41,6 +42,8 @@ OWNED_ALL = bytes([OWNED]) * PAGE_BLOCKS
 HOLES = np.full(PAGE_BLOCKS, HOLE, np.int64)
 ZERO, IN_PLACE, REDIRECT = 0, 1, 2  # what becomes of a block that is written
 
+RECENT_BLOCKS_MAX = 16  # 64 KiB: what the journal takes of data with one record
+
 Extent = tuple[int, int]  # offset and length in bytes
 
 
@@ -52,6 +55,7 @@ class DiskIO:
         self.space = space
         self.versions = versions
         self.zeros = Zeros()
+        self.recent = array("q", bytes(8 * (1 + RECENT_BLOCKS_MAX)))  # how many, and which, as `recent_blocks` tells
         self.unsynced = False  # something that an fsync has to wait for was changed since the last commit began
         self.changed: set[Disk | Branch] = set()  # whose counts changed since then
         self.unjournaled: set[Disk | Branch | Page] = set()  # what the journal's next record has to hold
@@ -115,6 +119,7 @@ class DiskIO:
             ):
                 self.data.write(BlockAddress(page.addresses[slot]), data)
                 page.used = self.unsynced = True
+                self._wrote(page.addresses[slot], 1)
                 return
         end = offset + length
         if end > DISK_BYTES_MAX:
@@ -188,6 +193,7 @@ class DiskIO:
         if page.owned[segment.slot] == OWNED and page.epoch > head.floor:
             self.data.write(BlockAddress(address), piece, segment.skip_bytes)
             self.unsynced = True
+            self._wrote(address, 1)
             return
         block = bytearray(BLOCK_BYTES)
         if address != HOLE:
@@ -249,6 +255,7 @@ class DiskIO:
             assert address != HOLE, "a hole is owned"
             start = first - slot << BLOCK_BITS
             self.data.write(address, data[start : start + (count << BLOCK_BITS)])
+            self._wrote(address, count)
 
     def redirect(self, disk: Disk, head: Branch, index: PageIndex, slot: int, blocks: int, data: memoryview) -> None:
         """Write blocks that the head does not own to new places (also for native/_writes.c).
@@ -263,6 +270,7 @@ class DiskIO:
             except BaseException:
                 self.space.undo(address, count)
                 raise
+            self._wrote(address, count)
             self._map(disk, head, page, slot, count, address)
             slot, blocks, data = slot + count, blocks - count, data[count << BLOCK_BITS :]
 
@@ -341,6 +349,28 @@ class DiskIO:
         self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
         self.changed.update(counted)
         self.unjournaled.update(counted)
+
+    # What was written since the last sync began, as far as that is little (native/_writes.c adds to it as well)
+
+    def _wrote(self, address: int, blocks: int) -> None:
+        recent = self.recent
+        count = recent[0]
+        if count + blocks > RECENT_BLOCKS_MAX:
+            recent[0] = RECENT_BLOCKS_MAX + 1
+            return
+        for block in range(address, address + blocks):
+            recent[1 + count] = block
+            count += 1
+        recent[0] = count
+
+    def recent_blocks(self) -> list[int] | None:
+        """The addresses of all that was written since `forget_recent`, ascending; None: it is too much to tell."""
+        count = self.recent[0]
+        return None if count > RECENT_BLOCKS_MAX else sorted(set(self.recent[1 : 1 + count]))
+
+    def forget_recent(self) -> None:
+        """What was written until now is being made durable."""
+        self.recent[0] = 0
 
     # Holes
 

@@ -191,7 +191,13 @@ class Pool:
             self._journal = Journal(f"{place}/{JOURNAL_FILE}", read_only)
             stack.callback(self._journal.close)
             try:
-                self._map, damage = open_map(f"{place}/{MAP_DIR}", self._journal, read_only, recovery)
+                self._map, damage = open_map(
+                    f"{place}/{MAP_DIR}",
+                    self._journal,
+                    read_only,
+                    lambda: open_data(f"{place}/{DATA_FILE}", False),
+                    recovery,
+                )
                 stack.callback(self._map.close)
                 self.read_only = read_only = read_only or damage is not None
                 self.data = open_data(f"{place}/{DATA_FILE}", read_only)

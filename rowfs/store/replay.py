@@ -3,12 +3,17 @@
 A record holds page versions of heads and the records of their disks and branches, nothing else (store.commit). So which
 blocks they took and let go of follows from comparing what a version owns with what the version that it replaces owned:
 none of these is shared, for there are no records while shares changed and the map does not know it.
+
+What they hold of data is written in its place first, and synced, so that no page of the map points to what is not
+durable. No block changes hands between two commits of the map, so whatever a block is used for at the end is what it
+was used for when the record was made, or nothing. A replay that is cut off is begun again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,14 +23,17 @@ from rowfs.base.errors import CorruptionError, ReadOnlyError
 from rowfs.base.format import CHUNK_KEY, META, PAGE_KEY, PAGES, POOL_KEY, SPACE, PoolRecord, check_format
 from rowfs.base.journalcode import JournalRecord
 from rowfs.base.pagecode import Coded
-from rowfs.base.units import BranchId, Epoch, PageIndex
+from rowfs.base.units import BlockAddress, BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate, Value
+from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
 
 log = logging.getLogger(__name__)
 
 
-def open_map(path: str, journal: Journal, read_only: bool, recovery: bool = True) -> tuple[BlockMap, str | None]:
+def open_map(
+    path: str, journal: Journal, read_only: bool, open_data: Callable[[], DataFile], recovery: bool = True
+) -> tuple[BlockMap, str | None]:
     """The block map in the directory `path`, and in it all that the journal holds; and what is wrong with the journal.
 
     For that it is written to even if it is only to be read then, as other file systems do it; not without `recovery`.
@@ -45,7 +53,7 @@ def open_map(path: str, journal: Journal, read_only: bool, recovery: bool = True
             blockmap.close()
             blockmap = BlockMap(path, read_only=damage is not None)
         if damage is None and (records or not read_only):
-            replay(blockmap, journal)
+            replay(blockmap, journal, open_data)
     except BaseException:
         blockmap.close()
         raise
@@ -68,8 +76,8 @@ def _check_record(blockmap: BlockMap) -> None:
     check_format(PoolRecord.unpack(stored).format)
 
 
-def replay(blockmap: BlockMap, journal: Journal) -> str | None:
-    """Put what the journal holds beyond the last commit into the map, durably, and empty it.
+def replay(blockmap: BlockMap, journal: Journal, open_data: Callable[[], DataFile]) -> str | None:
+    """Put what the journal holds beyond the last commit into data file and map, durably, and empty it.
 
     Of one that is damaged, what is before the damage: a state that was durable once. It is not emptied, but set aside,
     and returned is what is wrong with it. Raises CorruptionError, NoSpaceError, StorageError; then it can be tried
@@ -77,6 +85,7 @@ def replay(blockmap: BlockMap, journal: Journal) -> str | None:
     """
     records, damage = journal.records(blockmap.commit)
     if records:
+        _write_data(records, open_data)
         update = _merged(records)
         _take_blocks(blockmap, update)
         _apply(blockmap, update)
@@ -86,6 +95,22 @@ def replay(blockmap: BlockMap, journal: Journal) -> str | None:
     else:
         journal.set_aside()
     return damage
+
+
+def _write_data(records: list[JournalRecord], open_data: Callable[[], DataFile]) -> None:
+    home = max(record.home for record in records)
+    blocks = {address: block for record in records if record.number > home for address, block in record.data}
+    if not blocks:
+        return
+    data = open_data()
+    try:
+        if not 0 < min(blocks) <= max(blocks) < data.blocks_max():
+            raise CorruptionError("a record of the journal has data for an address that there is not")
+        for address, block in sorted(blocks.items(), key=lambda item: item[0]):
+            data.write(BlockAddress(address), block)
+        data.sync()
+    finally:
+        data.close()
 
 
 def _merged(records: list[JournalRecord]) -> MapUpdate:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rowfs.base.ranges import Span
+from rowfs.base.ranges import Span, joined_spans
 from rowfs.base.units import BLOCK_BITS, HOLE, PAGE_BLOCKS, PAGE_BYTES, PageIndex
 from rowfs.store.diskio import DiskIO
 from rowfs.store.model import Disk
@@ -50,7 +50,7 @@ class Trim:
 
     def spans(self, piece: Piece) -> list[Span]:
         """Where those blocks of a piece lie that are mapped; in a buffer they follow one another."""
-        return _spans(self._places(piece)[1])
+        return joined_spans(self._places(piece)[1])
 
     @staticmethod
     def zeros(piece: Piece, data: memoryview) -> Piece:
@@ -70,7 +70,7 @@ class Trim:
         at, places = self._places(piece)
         if not len(at):
             return Emptied(0, 0)
-        spans, buffer = _spans(places), memoryview(bytearray(len(at) << BLOCK_BITS))
+        spans, buffer = joined_spans(places), memoryview(bytearray(len(at) << BLOCK_BITS))
         if wait:
             self._io.data.read(spans, buffer)
         elif not self._io.data.read_cached(spans, buffer):
@@ -90,13 +90,3 @@ class Trim:
         places = self._io.versions.page(piece.disk.head, piece.page).places()
         at = np.flatnonzero(piece.slots & (places != HOLE))
         return at, places[at]
-
-
-def _spans(places: np.ndarray) -> list[Span]:
-    edges = np.flatnonzero(np.diff(places) != 1) + 1
-    starts = np.concatenate(([0], edges)).tolist() if len(places) else []
-    ends = [*starts[1:], len(places)]
-    return [
-        Span(int(places[start]) << BLOCK_BITS, start << BLOCK_BITS, end - start << BLOCK_BITS)
-        for start, end in zip(starts, ends, strict=True)
-    ]

@@ -30,7 +30,8 @@ from rowfs.base.errors import NoSpaceError, RowfsError
 from rowfs.base.format import JOURNAL_FILE
 from rowfs.persist import space
 from rowfs.persist.blockmap import MapUpdate
-from rowfs.store.diskio import point_of
+from rowfs.store import diskio
+from rowfs.store.diskio import RECENT_BLOCKS_MAX, point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool, init_pool
 from tests.faults.device import BLOCK, Device
@@ -84,7 +85,7 @@ class Driver:
         self.expected = Expected()
         self.cuts: Counter[str] = Counter()
         self.count = 0
-        self.no_space = self.records = self.punched = 0
+        self.no_space = self.records = self.data_records = self.punched = 0
         self.trace: list[str] = []
         self.depth = 0  # of operations within a commit
         self.armed = False
@@ -98,13 +99,14 @@ class Driver:
 
     def close(self) -> None:
         """Remove everything."""
-        space.CLAIM_BLOCKS = CLAIMS[-1]
+        space.CLAIM_BLOCKS, diskio.RECENT_BLOCKS_MAX = CLAIMS[-1], RECENT_BLOCKS_MAX
         self.pool.abandon()
         shutil.rmtree(self.directory)
 
     def open(self) -> None:
         """Open the pool."""
         cache_bytes = self.rng.choice((0, 1 << 20))
+        diskio.RECENT_BLOCKS_MAX = self.rng.choice((1, 4, RECENT_BLOCKS_MAX))
         self.pool = Pool(self.path, cache_bytes=cache_bytes, open_data=self.device.open)  # type: ignore[arg-type]
         self.pool.space.capacity_blocks = self.capacity_blocks
         self.pool.space.run_blocks_min = self.rng.choice(RUNS)
@@ -153,17 +155,22 @@ class Driver:
     def sync(self) -> None:
         """An fsync: a record of the journal where one will do, else a commit."""
         commits = self.pool.commits
-        appended = commits.begin_record() if self.depth == 0 and commits.map_changed else None
+        if self.depth == 0 and not commits.map_changed:
+            return self._sync_data()
+        appended = commits.begin_record() if self.depth == 0 else None
         if appended is None:
             return self.commit()
         self.depth = 1
         self.expected.freeze()
         self.meanwhile()
-        commits.sync()
+        if appended.data_first:
+            commits.sync()
+        else:
+            self.data_records += 1
         self.step("append")
         if self.armed and self.cut_at == "torn":
-            self._tear(*appended)
-        commits.journal.write(*appended)
+            self._tear(appended.position, appended.record)
+        commits.journal.write(appended.position, appended.record)
         self.expected.durable()
         self.records += 1
         self.step("appended")
@@ -171,6 +178,19 @@ class Driver:
         commits.end_record()
         self.depth = 0
         return None
+
+    def _sync_data(self) -> None:
+        """An fsync where nothing changed but data in its place."""
+        commits = self.pool.commits
+        self.depth = 1
+        commits.begin_sync()
+        self.expected.freeze()
+        self.meanwhile()
+        commits.sync()
+        self.expected.durable()
+        self.step("synced")
+        commits.end_sync()
+        self.depth = 0
 
     def _tear(self, position: int, record: bytes) -> None:
         # Any of the sectors are on the disk. If all that say something are, it counts, although nobody was told.
@@ -578,7 +598,7 @@ class Driver:
 def run(seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], Device] = Device) -> Counter[str]:
     """Do so many cuts (or go on for so long), on a new pool every few. An AssertionError says seed and trace."""
     total: Counter[str] = Counter()
-    full = records = 0
+    full = records = with_data = 0
     begun = time.monotonic()
     while total.total() < cuts or time.monotonic() - begun < minutes * 60:
         driver = Driver(seed, make_device())
@@ -595,10 +615,12 @@ def run(seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], De
         total += driver.cuts
         full += driver.no_space
         records += driver.records
+        with_data += driver.data_records
         seed += 1
     rate = total.total() / (time.monotonic() - begun) * 60
     places = dict(sorted(total.items()))
-    done = f"{total.total()} cuts, {rate:.0f} a minute, {records} records of the journal, full {full} times"
+    done = f"{total.total()} cuts, {rate:.0f} a minute, full {full} times"
+    done += f", {records} records of the journal, {with_data} of them with data"
     print(f"{done}, next seed {seed}: {places}")
     return total
 

@@ -190,6 +190,21 @@ def test_control_the_journal_is_durable_before_the_data(monkeypatch: pytest.Monk
     _caught()
 
 
+def test_control_the_data_in_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_write_data", lambda records, open_data: None)
+    _caught()
+
+
+def test_control_data_is_replayed_over_what_was_synced_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data = replay._write_data
+    monkeypatch.setattr(
+        replay,
+        "_write_data",
+        lambda records, open_data: write_data([record._replace(home=0) for record in records], open_data),
+    )
+    _caught()
+
+
 def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "records", lambda self, commit: Found([]))
     _caught()

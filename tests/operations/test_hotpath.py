@@ -50,7 +50,7 @@ class Committer:
         self.reads_ended += 1
         self.pool.commits.end_read(ticket)
 
-    def begin_record(self) -> tuple[int, int, bytes] | None:
+    def begin_record(self) -> tuple[int, int, bytes, bool] | None:
         """As Committer.begin_record."""
         appended = self.pool.commits.begin_record()
         return None if appended is None else (self.pool.commits.journal.fileno(), *appended)
@@ -531,23 +531,54 @@ def test_data_alone_is_synced_without_python(kernel: Kernel) -> None:
     assert kernel.fsync(OWN) is None
 
 
-def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel) -> None:
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
+def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel, others: bool) -> None:
     kernel.pool.write(kernel.disk, 0, blocks("a"))
     kernel.pool.commit()
     ready(kernel.pool.commits.journal)
     kernel.snapshot("s")
     assert kernel.fsync(DISK) is None, "the map has to be committed: there is a new snapshot"
     kernel.pool.commit()
+    if others:
+        kernel.mine.send(b"a request that waits")
     for number in range(3):
         assert kernel.write(DISK, number * B, blocks(f"new {number}")) == B
         assert kernel.fsync(DISK) == b""
-    assert kernel.pool.commits.appending == 3, "Python hears of it later"
+    assert not others or kernel.pool.commits.appending == 3, "of what a worker does Python hears later"
+    assert kernel.write(DISK, B, blocks("again")) == B
+    assert kernel.fsync(DISK) == b"", "in its place, but the journal has older data for it"
+    assert kernel.write(DISK, B, blocks("new 1")) == B
     assert kernel.fsync(DISK) == b""
     assert kernel.write(DISK, 4 * B, blocks("lost")) == B
-    survivor = Survivor(kernel.home).open()
+    home = Survivor(kernel.home)
+    with open(home.data_path, "r+b") as file:  # nothing but the journal was synced
+        for block in range(5):
+            file.seek(address(kernel.pool, kernel.disk, block) * B)
+            file.write(bytes(B) if address(kernel.pool, kernel.disk, block) else b"")
+    survivor = home.open()
     disk, snapshot = survivor.catalog.disk("disk"), survivor.catalog.snapshots[kernel.handles[SNAPSHOT].target.id]
     assert survivor.read(disk, 0, 5 * B) == blocks("new 0", "new 1", "new 2") + bytes(2 * B)
     assert survivor.read(snapshot, 0, 2 * B) == blocks("a") + bytes(B)
+    survivor.close()
+
+
+def test_much_that_was_written_is_synced_in_its_place(kernel: Kernel) -> None:
+    ready(kernel.pool.commits.journal)
+    kernel.pool.write(kernel.disk, 0, b"x" * (40 * B))
+    kernel.pool.commit()
+    kernel.snapshot("s")
+    kernel.pool.commit()
+    assert kernel.write(DISK, 0, blocks("little")) == B
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write(DISK, 0, blocks("much")) == B
+    assert kernel.write(DISK, 20 * B, b"y" * (17 * B)) == 17 * B
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write(DISK, 2 * B, blocks("little")) == B
+    assert kernel.fsync(DISK) == b""
+    one, two, three = kernel.pool.commits.journal.records(kernel.pool._map.commit).records
+    assert [(len(record.data), record.home) for record in (one, two, three)] == [(1, 0), (0, 1), (1, 1)]
+    survivor = Survivor(kernel.home).open()
+    assert survivor.read(survivor.catalog.disk("disk"), 0, B) == blocks("much")
     survivor.close()
 
 
@@ -631,8 +662,11 @@ bad, _ = os.pipe()  # cannot be synced
 _native.serve(kernel.handles, kernel.pool, kernel.committer, None, bad, Disk, Snapshot, State.DIRTY)
 kernel.pool.io.unsynced = True
 kernel.mine.settimeout(0.5)
+if sys.argv[2] == "beside others":
+    kernel.mine.send(b"a request that waits")
 try:
-    print("answered before Python knows:", kernel.fsync(DISK))
+    answer = kernel.fsync(DISK)
+    print(answer.decode() if kernel.committer.failures else "answered before Python knows", kernel.committer.failures)
 except TimeoutError:
     _native.stop()
     print(kernel.mine.recv(100)[4:8].hex(), kernel.committer.failures)
@@ -644,16 +678,17 @@ except Exception as error:
 """
 
 
-def test_a_sync_that_failed_is_told_and_never_tried_into_a_success(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["alone", "beside others"])
+def test_a_sync_that_failed_is_told_and_never_tried_into_a_success(tmp_path: Path, how: str) -> None:
     done = subprocess.run(  # what has failed stays so for the life of a process
-        [sys.executable, "-c", FAILING, str(tmp_path / "pool")],
+        [sys.executable, "-c", FAILING, str(tmp_path / "pool"), how],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
         cwd=Path(__file__).parents[2],
     )
-    error = struct.pack("<i", -EIO).hex()
+    error = struct.pack("<i", -EIO).hex() if how == "beside others" else os.strerror(EIO)
     assert (done.stdout.splitlines(), done.stderr) == ([f"{error} [22]", "StorageError"], "")
 
 

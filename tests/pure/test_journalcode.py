@@ -24,16 +24,17 @@ entries = st.lists(
 @settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1), st.integers(1, 1 << 31), entries)
 def test_it_comes_back(commit: int, number: int, entries: list[tuple[str, bytes, bytes]]) -> None:
-    data = encode(commit, number, entries, commit ^ 5, number - 1)
+    blocks = [(number + at, bytes([at + 1]) * BLOCK_BYTES) for at in range(number % 5)]
+    data = encode(commit, number, entries, commit ^ 5, number - 1, number // 2, blocks)
     assert len(data) % BLOCK_BYTES == 0
-    wanted = (commit, number, entries, commit ^ 5, number - 1, len(data) // BLOCK_BYTES)
+    wanted = (commit, number, entries, commit ^ 5, number - 1, number // 2, blocks, len(data) // BLOCK_BYTES)
     assert decode(memoryview(data + b"next"), commit) == decode(memoryview(data), commit, commit ^ 5) == wanted
     assert decode(memoryview(data), commit, commit ^ 4) is None
 
 
 def test_a_record_of_which_any_part_is_missing_is_none() -> None:
     data = encode(7, 1, ENTRIES)
-    end = HEADER.size + 16 + sum(4 + len(key) + len(value) for _, key, value in ENTRIES)
+    end = HEADER.size + 20 + sum(4 + len(key) + len(value) for _, key, value in ENTRIES)
     for start in range(0, end, SECTOR):
         for there in (bytes(SECTOR), b"\xa5" * SECTOR):
             assert decode(memoryview(data[:start] + there + data[start + SECTOR :]), 7) is None

@@ -18,12 +18,14 @@ from rowfs.base.journalcode import Entry, encode
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist import journal as journal_module
 from rowfs.persist.blockmap import BlockMap
+from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal, JournalError
 from rowfs.store.check import check_pool
 from rowfs.store.commit import RECORD_PAGES_MAX
+from rowfs.store.diskio import RECENT_BLOCKS_MAX
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
-from tests.store.helpers import B, Home, P, disk_of, findings, get, journaled, put, ready
+from tests.store.helpers import B, Home, P, address, disk_of, findings, get, journaled, put, ready
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ def test_a_damaged_journal_leaves_the_pool_read_only_and_is_not_emptied(
         assert journaled(pool)
     home.abandon()
     path = home.path / JOURNAL_FILE
-    damage(path, 2)
+    damage(path, 3)  # each takes two blocks
     held = path.read_bytes()
     with caplog.at_level(logging.CRITICAL):
         for read_only in (False, True):
@@ -272,7 +274,7 @@ def test_what_was_written_and_trimmed_is_there_after_a_crash(home: Home) -> None
     put(pool, disk, 5, "FIVE")
     put(pool, disk, P + 1, "other page")
     assert journaled(pool)
-    assert not pool.commits.map_changed and pool.commits.map_behind
+    assert not pool.commits._unrecorded and pool.commits.map_behind
     put(pool, disk, 7, "lost")
     pool = home.crash()
     disk = pool.catalog.disk("d")
@@ -362,6 +364,143 @@ def test_a_journal_that_is_full_asks_for_a_commit(home: Home) -> None:
     pool.commit()
     put(pool, disk, 0, "y")
     assert journaled(pool)
+
+
+# Data
+
+
+def forget(home: Home, pool: Pool, disk: Disk, *blocks: int) -> None:
+    """What a power cut may do to blocks that were never synced in their place."""
+    places = [address(pool, disk, block) for block in blocks]
+    home.abandon()
+    with open(home.data_path, "r+b") as file:
+        for place in places:
+            file.seek(place * B)
+            file.write(b"\xee" * B)
+
+
+def test_what_was_written_is_durable_in_the_journal_alone(home: Home) -> None:
+    pool, disk = committed(home, "a", "b")
+    put(pool, disk, 4, "new", "newer")
+    put(pool, disk, 1, "over")
+    pool.write(disk, B // 2, b"a piece")
+    assert journaled(pool)
+    put(pool, disk, 4, "newest")
+    assert pool.commits.map_changed, "a sync of the data file would be undone by replay"
+    assert journaled(pool)
+    expected = bytes(pool.read(disk, 0, 6 * B))
+    forget(home, pool, disk, 0, 1, 4, 5)
+    pool = home.open()
+    assert pool.read(pool.catalog.disk("d"), 0, 6 * B) == expected
+
+
+def test_where_nothing_changed_but_data_the_journal_is_left_alone(home: Home) -> None:
+    pool, disk = committed(home, "a")
+    ready(pool.commits.journal)
+    put(pool, disk, 0, "b")
+    assert not pool.commits.map_changed and pool.commits.needed
+
+
+def test_much_data_is_synced_in_its_place_and_what_was_there_before_not_replayed(home: Home) -> None:
+    pool, disk = committed(home, "a")
+    put(pool, disk, 1, "old")
+    assert journaled(pool)
+    put(pool, disk, 1, "new")
+    pool.write(disk, 10 * B, b"m" * (B * (RECENT_BLOCKS_MAX + 1)))
+    ready(pool.commits.journal)
+    appended = pool.commits.begin_record()
+    assert appended is not None and appended.data_first
+    pool.commits.append(appended)
+    pool.commits.end_record()
+    put(pool, disk, 2, "later")
+    assert journaled(pool)
+    forget(home, pool, disk, 2)
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "new", "later"]
+
+
+def test_a_commit_that_has_nothing_else_to_do_makes_data_in_the_journal_void(home: Home) -> None:
+    pool, disk = committed(home, "a", "b")
+    put(pool, disk, 2, "c")
+    assert journaled(pool)
+    pool.commit()
+    put(pool, disk, 2, "d")
+    assert not pool.commits.map_changed
+    put(pool, disk, 3, "e")
+    assert journaled(pool)
+    pool.commit()
+    number = pool._map.commit
+    put(pool, disk, 0, "A")
+    pool.commit()
+    assert pool._map.commit == number, "nothing but data"
+    put(pool, disk, 3, "E")
+    pool = home.crash()
+    assert get(pool, pool.catalog.disk("d"), 0, 4) == ["A", "b", "d", "E"]
+
+
+def test_each_sync_is_a_record_until_a_commit_makes_them_void(home: Home) -> None:
+    pool, disk = committed(home, "a", "b")
+    put(pool, disk, 2, "c")
+    assert journaled(pool)
+    pool.commit()
+    put(pool, disk, 3, "d")
+    assert journaled(pool)
+    put(pool, disk, 3, "D")
+    number = pool._map.commit
+    assert pool.commits.wanted and pool.commits.map_changed
+    pool.commit()
+    assert pool._map.commit > number
+    pool = home.crash()
+    assert get(pool, pool.catalog.disk("d"), 0, 4) == ["a", "b", "c", "D"]
+
+
+def test_data_whose_record_was_lost_is_committed(home: Home) -> None:
+    pool, disk = committed(home, "a", "b")
+    put(pool, disk, 2, "c")
+    assert journaled(pool)
+    put(pool, disk, 2, "C")
+    assert pool.commits.begin_record() is not None
+    pool.commits.record_lost()
+    pool.commits.end_record()
+    assert pool.commits.needed and pool.commits.map_changed and pool.commits.begin_record() is None
+    pool.commit()
+    pool = home.crash()
+    assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "b", "C"]
+
+
+def test_an_address_that_there_is_not_is_damage(home: Home) -> None:
+    pool, _ = committed(home, "a")
+    journal = ready(pool.commits.journal)
+    for number in (0, 1 << 60):
+        journal.begin()
+        place = journal.place(2 * B)
+        assert place is not None
+        journal.write(place, encode(pool._map.commit, 1, [], journal.nonce, data=[(number, b"x" * B)]))
+        pool.abandon()
+        with pytest.raises(CorruptionError, match="address"):
+            Pool(str(home.path))
+        label = home.data_path.read_bytes()[:8]
+        assert label == b"rowfsPL\n"
+        os.unlink(home.path / JOURNAL_FILE)
+        pool = home.open()
+        pool.commit()
+        journal = ready(pool.commits.journal)
+
+
+def test_a_replay_of_data_that_is_cut_off_is_begun_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = recorded(home)
+    forget(home, pool, pool.catalog.disk("d"), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(DataFile, "sync", fails)
+        with pytest.raises(StorageError):
+            Pool(str(home.path))
+    pool = home.open()
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"]
+
+
+def fails(*_: object) -> None:
+    """As any call when the host's disk fails."""
+    raise StorageError("Input/output error")
 
 
 # Replay
