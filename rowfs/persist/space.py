@@ -166,6 +166,11 @@ class Space:
         claim.next = claim.end = 0
         self._claims.discard(claim)
 
+    def drop_all(self) -> None:
+        """Give back what is left of all claims, those of deleted disks too: whoever writes next asks anew."""
+        for claim in list(self._claims):
+            self.drop(claim)
+
     def _give_back(self, chunk: int, blocks: int) -> None:
         self._available[chunk] += blocks
         self._scattered[chunk] = False
@@ -178,8 +183,7 @@ class Space:
         want = want if room is None else min(want, room)
         run = self._claim_run(want, short)
         if run is None:  # what is left may be claimed by writers who do not use it
-            for other in list(self._claims):
-                self.drop(other)
+            self.drop_all()
             self._forget_runs()
             run = self._claim_run(want, short)
         if run is None and short:

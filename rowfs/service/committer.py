@@ -120,7 +120,8 @@ class Committer:
     async def make_space(self, blocks: float) -> None:
         """Reclaim what was deleted until so many blocks are free, or nothing is left to reclaim.
 
-        What is in the trash then goes for good, one after the other, the oldest first.
+        What is in the trash then goes for good, one after the other, the oldest first; where nobody knows how many
+        blocks are enough, it stays.
         """
         self._hurried += 1
         try:
@@ -143,7 +144,7 @@ class Committer:
                 worked = True
                 await trio.lowlevel.checkpoint()
             more = emptied or self._pool.io.zeros.due or worked or space.freed_blocks
-            if not more and not self._pool.trash.purge_oldest():
+            if not more and (math.isinf(blocks) or not self._pool.trash.purge_oldest()):
                 return
 
     async def reclaimed(self) -> None:

@@ -115,14 +115,17 @@ class Service:
 
         Raises NoSpaceError when it does not fit then: also when the host has less space than it says.
         """
-        for tries_left in reversed(range(SPACE_TRIES)):
+        tries_left = SPACE_TRIES
+        while True:
+            tries_left -= 1
             try:
                 change()
                 return
             except DiskFullError:
                 raise
             except NoSpaceError:
-                if not tries_left:
+                # What others can count on is free, and yet not ours: then the trash goes bit by bit.
+                if tries_left <= 0 and not self.pool.trash.purge_oldest():
                     raise
             # Others may take what was made free for us; lastly all there is.
             blocks = self.pool.io.lacking(disk, offset, length) if tries_left > 1 else math.inf

@@ -58,7 +58,7 @@ class Limits:
         """Limit a disk from now on; what it holds stays. Raises UsageError, LimitError for what cannot be reserved."""
         self._pool.check_writable()
         rules.check_disk_limits(limits)
-        self._drop_claims()
+        self._pool.space.drop_all()
         others = [self._holding(other) for other in self._reserved() if other is not disk]
         free = self._pool.space.unclaimed_blocks() * BLOCK_BYTES
         if limits.reserve_bytes > disk.limits.reserve_bytes:
@@ -66,12 +66,6 @@ class Limits:
             rules.check_reserve(disk.name, wanted, free, others)
         self._catalog.marks.set_limits(disk, limits)
         self._catalog.events.of_disk("limit", disk)
-
-    def _drop_claims(self) -> None:
-        """Whoever writes next asks how much he may have."""
-        for disk in self._catalog.live():
-            assert disk.head is not None
-            self._pool.space.drop(disk.head.claim)
 
     # Numbers
 
@@ -145,7 +139,7 @@ class Limits:
         holdings = [self._holding(other) for other in others]
         for dropped in (False, True):
             if dropped:  # what is left may be claimed by writers who do not use it
-                self._drop_claims()
+                self._pool.space.drop_all()
             free = self._pool.space.unclaimed_blocks() * BLOCK_BYTES
             blocks = rules.available_bytes(free, holdings) // BLOCK_BYTES
             if blocks:

@@ -76,3 +76,18 @@ async def test_a_disk_at_its_limit_gets_enospc_and_the_trash_stays(fs: Fs) -> No
     await fs.close(handle)
     await fs.write("other", 0, *(f"block {block}" for block in range(100)))
     assert len(fs.pool.trash) == 1
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_of_the_trash_no_more_goes_than_a_writer_beside_a_reservation_needs(fs: Fs) -> None:
+    await fs.ask("trash", keep="7d")
+    for name in ("old", "young", "youngest"):
+        await fs.disk(name, 20, *(f"{name} {block}" for block in range(20)))
+        await fs.unlink(name)
+    await fs.disk("kept", 100)
+    await fs.disk("vm", 200)
+    await fs.ask("limit", disk="kept", reserve_bytes=100 * B)
+    await fs.write("vm", 0, *(f"block {block}" for block in range(110)))
+    assert [entry.name for entry in fs.pool.trash] == ["young", "youngest"]
+    await fs.write("kept", 0, *(f"block {block}" for block in range(100)))
+    assert [entry.name for entry in fs.pool.trash] == ["young", "youngest"]
