@@ -146,7 +146,7 @@ class DataFile:
         """Give blocks back to the host file system; they read as zeros. A host that cannot is left alone."""
         code = self._punch(first, blocks)
         if code not in (0, EOPNOTSUPP):
-            raise StorageError(f"cannot punch a hole into {self.path}: {os.strerror(code)}", code)
+            raise StorageError(f"cannot punch a hole into the data file: {os.strerror(code)}", code)
 
     def _punch(self, first: int, blocks: int) -> int:
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
