@@ -32,7 +32,7 @@ from rowfs.base.jsonrpc import (
     parse,
     result,
 )
-from rowfs.service.tasks import log_fault
+from rowfs.service.tasks import alone, log_fault
 
 log = logging.getLogger(__name__)
 
@@ -135,16 +135,8 @@ class Connection:
             return failure(number, NO_METHOD, f"there is no method {name}")
         try:
             return result(number, await method(Caller(*self._credentials, number, self), request.params))
-        except GoneError:
-            raise
-        except UsageError as error:
-            return failure(number, BAD_PARAMS, str(error), error.errno)
-        except RowfsError as error:
-            return failure(number, ROWFS_ERROR, str(error), error.errno)
-        except OSError as error:
-            return failure(number, ROWFS_ERROR, f"{name} failed: {error.strerror or error}", error.errno)
         except Exception as error:  # trio.Cancelled is none: the daemon ends
-            return _fault(f"the method {name}", number, error)
+            return _failed(name, number, alone(error))  # out of a nursery it comes in a group
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message, after those that wait already. Raises GoneError when the client has hung up."""
@@ -163,7 +155,21 @@ class Connection:
                 self._sending_since = None
 
 
-def _fault(what: str, number: Any, error: Exception) -> dict[str, Any]:
+def _failed(name: str, number: Any, error: BaseException) -> dict[str, Any]:
+    """The answer to a request whose method failed. Raises GoneError when nobody wants one."""
+    match error:
+        case GoneError():
+            raise error
+        case UsageError():
+            return failure(number, BAD_PARAMS, str(error), error.errno)
+        case RowfsError():
+            return failure(number, ROWFS_ERROR, str(error), error.errno)
+        case OSError():
+            return failure(number, ROWFS_ERROR, f"{name} failed: {error.strerror or error}", error.errno)
+    return _fault(f"the method {name}", number, error)
+
+
+def _fault(what: str, number: Any, error: BaseException) -> dict[str, Any]:
     log_fault(what, error)
     return failure(number, INTERNAL, f"{what} failed unexpectedly: see the daemon's log")
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import trio
 
+from rowfs.base.errors import NotFoundError
 from rowfs.base.format import abstract_socket
 from rowfs.control import server as control
 from rowfs.control.connection import REQUESTS_MAX, Caller
@@ -147,6 +148,19 @@ async def test_an_error_of_the_system_keeps_its_errno(fs: Fs) -> None:
     async with served(fs, refuse=refuse) as connection:
         answer = await connection.ask("refuse")
         assert (answer["error"]["code"], answer["error"]["data"]) == (-32000, {"errno": "EPERM"})
+
+
+async def test_an_error_that_comes_out_of_a_nursery_is_answered_as_any_other(fs: Fs) -> None:
+    async def several(caller: Caller, params: dict[str, Any]) -> None:
+        async def refuse() -> None:
+            raise NotFoundError("there is no such thing")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refuse)
+
+    async with served(fs, several=several) as connection:
+        answer = await connection.ask("several")
+        assert answer["error"] == {"code": -32000, "message": "there is no such thing", "data": {"errno": "ENOENT"}}
 
 
 async def test_a_slow_request_holds_up_no_other_on_its_connection(fs: Fs) -> None:
