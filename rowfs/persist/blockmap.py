@@ -357,7 +357,8 @@ class BlockMap(Reader):
         """What to start to have all pages of the last commit looked at, and what to call when that is done."""
         release = self.hold()
         try:
-            return command(self._path, meta_of(self._path, self.commit)), release
+            meta = meta_of(self._path, self.commit)
+            return command(os.path.realpath(self._path), meta), release  # by a path that is good for another process
         except BaseException:
             release()
             raise

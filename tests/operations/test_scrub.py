@@ -1,39 +1,55 @@
-"""The map of a pool that is in use gets damaged: a scrub finds it, and LMDB is asked for nothing any more."""
+"""The map of a pool that is in use gets damaged: a scrub finds it, and LMDB is asked for nothing any more.
+
+Nobody else works on these pools meanwhile: LMDB itself would stumble.
+"""
 
 from __future__ import annotations
 
 import os
 import random
-from errno import EIO, EROFS
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import trio
 
-from rowfs.base.errors import CorruptionError
+from rowfs.base.errors import CorruptionError, ReadOnlyError
 from rowfs.base.format import TABLES
+from rowfs.base.units import PAGE_BYTES
 from rowfs.persist import mapcheck
 from rowfs.persist.blockmap import MapUpdate
 from rowfs.persist.mappages import BRANCH, LEAF, MapPages
 from rowfs.service.scrubbing import Scrubbing
+from rowfs.store.model import Disk
+from rowfs.store.pool import Pool
 from tests.operations.conftest import Log
-from tests.operations.helpers import Fs, refused
-from tests.store.helpers import B, fill
+from tests.store.helpers import B, Home, fill
 
-PAGE_BYTES = 512 * B
-
-
-async def a_map_of_many_pages(fs: Fs) -> None:
-    """Three disks, of which each page has a version of its own."""
-    for name in ("one", "two", "three"):
-        disk = fs.pool.create_disk(name, 300 * PAGE_BYTES)
-        for page in range(300):
-            fs.pool.write(disk, page * PAGE_BYTES, fill(f"{name} {page}"))
-    await fs.service.committer.commit(whole=True)
+PAGES = 300
 
 
-def tree_pages(fs: Fs) -> list[int]:
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A pool that nobody else has."""
+    home = Home(tmp_path / "pool")
+    yield home
+    home.finish()
+
+
+def many_pages(pool: Pool) -> list[Disk]:
+    """Disks of which each page has a version of its own."""
+    disks = [pool.create_disk(name, PAGES * PAGE_BYTES) for name in ("one", "two", "three")]
+    for disk in disks:
+        for page in range(PAGES):
+            pool.write(disk, page * PAGE_BYTES, fill(f"{disk.name} {page}"))
+    pool.commit()
+    return disks
+
+
+def tree_pages(home: Home) -> list[int]:
     """The branches and leaves that the last commit has: what is in a value's own pages, its checksum tells."""
-    path = fs.home.path / "map" / "data.mdb"
+    path = home.path / "map" / "data.mdb"
     pages, content = MapPages(str(path)), path.read_bytes()
     check = mapcheck._Check(pages, max(pages.metas(), key=lambda meta: meta.commit), TABLES, mapcheck.ALL_PAGES)
     assert check.run() == []
@@ -42,47 +58,47 @@ def tree_pages(fs: Fs) -> list[int]:
     return [number for number in used if content[number * B + 10] in (BRANCH, LEAF)]
 
 
-def damage(fs: Fs, number: int) -> None:
+def damage(home: Home, number: int) -> None:
     """A page of the map is garbage, in the file and so in LMDB's mapping."""
-    fd = os.open(fs.home.path / "map" / "data.mdb", os.O_WRONLY)
+    fd = os.open(home.path / "map" / "data.mdb", os.O_WRONLY)
     os.pwrite(fd, os.urandom(B - 16), number * B + 16)
     os.close(fd)
 
 
-async def test_a_map_in_order_is_looked_over_while_it_changes(fs: Fs) -> None:
-    await a_map_of_many_pages(fs)
-    scrubbing = Scrubbing(fs.pool)
-    release = fs.pool.hold()
+def test_a_map_in_order_is_found_in_order_while_it_changes(home: Home) -> None:
+    pool = home.open()
+    disks = many_pages(pool)
+    release = pool.hold()
     for number in range(4):
-        await fs.write("one", number, f"{number}")
+        pool.write(disks[0], number * B, fill(f"{number}"))
+        pool.commit()
     release()
-    await scrubbing.scrub()
-    assert fs.pool.map_looked_over and not fs.pool.versions.damage
+    trio.run(Scrubbing(pool).scrub)
+    assert pool.map_looked_over and not pool.versions.damage
 
 
-async def test_what_is_damaged_while_in_use_becomes_eio_and_read_only(fs: Fs, log: Log) -> None:
-    await a_map_of_many_pages(fs)
-    handle = await fs.open("one")
-    await fs.ops.read(handle, 0, B)
-    fs.pool.versions.forget(fs.pool.catalog.disk("two").head)
-    whole = (fs.home.path / "map" / "data.mdb").read_bytes()
-    damage(fs, random.choice(tree_pages(fs)))
-    await Scrubbing(fs.pool).scrub()
+def test_what_is_damaged_while_in_use_cannot_be_read_nor_changed(home: Home, log: Log) -> None:
+    pool = home.open()
+    one, two, _ = many_pages(pool)
+    pool.read(one, 0, B)
+    assert two.head is not None
+    pool.versions.forget(two.head)
+    damage(home, random.choice(tree_pages(home)))
+    trio.run(Scrubbing(pool).scrub)
     assert "the pool is damaged and read-only from now on: the block map" in log.take()
-    assert bytes(await fs.ops.read(handle, 0, B)) == fill("one 0"), "what is in memory is right"
-    two = await fs.open("two", os.O_RDONLY)
-    with refused(EIO):
-        await fs.ops.read(two, 0, B)
-    with refused(EROFS):
-        await fs.put(handle, 0, "more")
+    assert pool.read(one, 0, B) == fill("one 0"), "what is in memory is right"
+    with pytest.raises(CorruptionError, match="the block map is damaged"):
+        pool.read(two, 0, B)
+    with pytest.raises(ReadOnlyError):
+        pool.write(one, 0, fill("more"))
     with pytest.raises(CorruptionError):
-        fs.pool._map.apply(MapUpdate())
-    assert (await fs.ask("info"))["read_only"] is True
-    (fs.home.path / "map" / "data.mdb").write_bytes(whole)  # for the tests' own look at the pool
+        pool._map.apply(MapUpdate())
+    home.abandon()
 
 
-async def test_a_scrub_that_cannot_be_started_is_told(fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrub_that_cannot_be_started_is_told(home: Home, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = home.open()
     monkeypatch.setattr("rowfs.persist.scrub.sys.executable", "/bin/false")
-    await Scrubbing(fs.pool).scrub()
+    trio.run(Scrubbing(pool).scrub)
     assert "could not be looked over" in log.take()
-    assert not fs.pool.versions.damage
+    assert not pool.versions.damage
