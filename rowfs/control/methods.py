@@ -29,6 +29,7 @@ from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
 from rowfs.rules.selectors import Selector, parse_selector
+from rowfs.service import watching
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
 from rowfs.service.service import SLICE_PAGES, Service
@@ -174,6 +175,7 @@ class Methods:
         used, free = figures["used_bytes"], figures["free_bytes"]
         if used >= WARN_USED * (used + free):
             lines.append(f"the pool is {100 * used // (used + free)} % full: delete snapshots or disks")
+        lines += watching.warnings(self._service)
         if self._service.committer.waiting:
             lines.append(f"nothing can be made durable now: {self._service.committer.waiting}")
         if self._pool.read_only_reason:

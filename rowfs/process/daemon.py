@@ -37,6 +37,7 @@ from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
 from rowfs.service.tasks import alone, contained, log_fault
+from rowfs.service.watching import Watcher
 from rowfs.store.pool import Pool, is_pool, open_log
 
 log = logging.getLogger("rowfs")
@@ -206,6 +207,7 @@ class Daemon:
             await nursery.start(self._end_on_signals)
             nursery.start_soon(contained, "looking after the new mount", self._say_ready, ready_fd)
             nursery.start_soon(contained, "emptying the trash", empty_on_time, self._service)
+            nursery.start_soon(contained, "watching limits", Watcher(self._service).run)
             if await contained("serving the kernel", session.serve):
                 self._gone = not self._left
             else:

@@ -65,6 +65,9 @@ there; what it writes itself counts for it. A deleted snapshot counts until it i
 A reservation keeps other disks of the pool away, not what else the host's file system holds. Limits go with their disk,
 into no clone and not through the trash.
 
+When the pool, or a disk with a limit of space, has come to 75, 85 or 95 % of what it may hold, an [event](#events)
+says so, once on the way up; from 85 % on `list` and `info` warn.
+
 JSON: as on the socket.
 
     $ rowfs limit /mnt/rowfs/vm1 --snapshots 64 --space 20G --reserve 5G

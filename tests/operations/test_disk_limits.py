@@ -7,6 +7,7 @@ from errno import EDQUOT, EINVAL, ENOENT, ENOSPC
 import pytest
 
 from rowfs.base.units import MIB
+from rowfs.service.watching import Watcher
 from tests.operations.helpers import Fs, refused
 from tests.operations.test_methods import chain, fails
 from tests.store.helpers import B
@@ -91,3 +92,40 @@ async def test_of_the_trash_no_more_goes_than_a_writer_beside_a_reservation_need
     assert [entry.name for entry in fs.pool.trash] == ["young", "youngest"]
     await fs.write("kept", 0, *(f"block {block}" for block in range(100)))
     assert [entry.name for entry in fs.pool.trash] == ["young", "youngest"]
+
+
+async def told(fs: Fs) -> list[str]:
+    """What the events say of limits that were come near."""
+    await fs.ask("create", disk=f"x{len(fs.pool.catalog.disks)}", size_bytes=0)  # a commit takes them along
+    fs.caller.items.clear()
+    await fs.ask("events")
+    return [event["text"] for event in fs.caller.items if event["verb"] == "limit" and event["text"]]
+
+
+async def test_who_comes_near_a_limit_is_told_once_on_the_way_up(fs: Fs) -> None:
+    await fs.disk("vm", 100, *(f"block {block}" for block in range(80)))
+    await fs.ask("limit", disk="vm", space_bytes=100 * B)
+    watcher = Watcher(fs.service)
+    for _ in range(2):
+        watcher.look()
+    assert await told(fs) == ["75 % of what it may hold, or more"]
+    assert (await fs.ask("info"))["warnings"] == []
+    await fs.write("vm", 80, *(f"block {block}" for block in range(80, 96)))
+    watcher.look()
+    assert (await told(fs))[1:] == ["95 % of what it may hold, or more"]
+    assert "vm and its snapshots hold 95 %" in (await fs.ask("info"))["warnings"][0]
+    await fs.truncate("vm", 10 * B)
+    watcher.look()
+    await fs.ask("limit", disk="vm", space_bytes=13 * B)
+    watcher.look()
+    assert (await told(fs))[2:] == ["75 % of what it may hold, or more"]
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_that_the_pool_gets_full_is_told(fs: Fs) -> None:
+    watcher = Watcher(fs.service)
+    watcher.look()
+    assert await told(fs) == []
+    await fs.disk("vm", 230, *(f"block {block}" for block in range(230)))
+    watcher.look()
+    assert await told(fs) == ["the pool is 85 % full, or more"]
