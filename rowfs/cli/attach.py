@@ -38,7 +38,8 @@ def attach(address: Address, read_only: bool, direct_io: bool, as_json: bool) ->
     made = attach_file(path, numbers, read_only, direct_io)
     warn_of_odd_size(address, size_bytes)
     if as_json:
-        say_json({**_object(address, made), "left_out_bytes": left_out_bytes(size_bytes)})
+        left_out = left_out_bytes(size_bytes)
+        say_json(_object(address, made) | ({"left_out_bytes": left_out} if left_out else {}))
     else:
         say(made.device)
 

@@ -81,7 +81,8 @@ Attaches a disk or a snapshot to a loop device and prints the device. A snapshot
 attached once, unless read-only, by whatever path. Needs root.
 
 A loop device has whole sectors of 512 bytes: of another size it leaves out the end, of which a line on stderr warns, as
-`create` and `resize` do. JSON: `device disk snapshot read_only direct_io partitions left_out_bytes`.
+`create` and `resize` do. JSON: `device disk snapshot read_only direct_io partitions`, and `left_out_bytes` where there
+are any.
 
     $ rowfs attach /mnt/rowfs/vm1
     /dev/loop0
