@@ -36,7 +36,7 @@ from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool, init_pool
 from tests.faults.device import BLOCK, Device
 from tests.faults.expected import ZERO, Expected, Image
-from tests.store.helpers import assert_exact, findings
+from tests.store.helpers import assert_exact, findings, ready
 
 SECTOR = 512
 SHM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where LMDB's own syncs cost nothing
@@ -108,6 +108,8 @@ class Driver:
         cache_bytes = self.rng.choice((0, 1 << 20))
         diskio.RECENT_BLOCKS_MAX = self.rng.choice((1, 4, RECENT_BLOCKS_MAX))
         self.pool = Pool(self.path, cache_bytes=cache_bytes, open_data=self.device.open)  # type: ignore[arg-type]
+        if self.rng.random() < 0.8:
+            ready(self.pool.commits.journal)  # not only after the first commit that could have been a record
         self.pool.space.capacity_blocks = self.capacity_blocks
         self.pool.space.run_blocks_min = self.rng.choice(RUNS)
         space.CLAIM_BLOCKS = self.rng.choice(CLAIMS)
@@ -335,6 +337,8 @@ class Driver:
         if found is None:
             return self.create()
         offset, length = self._range(whole=self.rng.random() < 0.6)
+        if self.writing and self.rng.random() < 0.5:  # as a log is: the same blocks again and again
+            offset, length = 0, BLOCK
         self.count += 1
         self._write(*found, offset, (struct.pack("<Q", self.count) * (length // 8 + 1))[:length])
         return None

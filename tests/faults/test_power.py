@@ -205,6 +205,11 @@ def test_control_data_is_replayed_over_what_was_synced_after_it(monkeypatch: pyt
     _caught()
 
 
+def test_control_data_alone_is_synced_beside_what_is_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Commits, "map_changed", property(lambda self: self._unrecorded))
+    _caught()
+
+
 def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "records", lambda self, commit: Found([]))
     _caught()
