@@ -178,7 +178,7 @@ def read_only(made: Path, tmp_path: Path) -> Iterator[Callable[[], Path]]:
 
     yield show
     if where.exists():
-        subprocess.run(["umount", where], check=True)
+        subprocess.run(["umount", "--lazy", where], check=True)  # a test that failed may hold it
 
 
 def contents(path: Path) -> dict[str, tuple[bytes, int]]:
