@@ -33,7 +33,7 @@ from rowfs.store.versions import Versions
 
 SLICE_S = 0.001
 FIRST_EPOCH = Epoch(1)
-FREED_BLOCKS_MAX = 1 << 18  # 1 GiB freed and not yet recycled: wait for a commit, or its punching would take long
+FREED_BLOCKS_MAX = 1 << 18  # 1 GiB freed and not yet recycled: wait for a commit, so that they can be used again
 CHANGED_PAGES_MAX = 1 << 14  # not yet committed: wait likewise, or the changes would fill the memory
 
 
@@ -78,7 +78,7 @@ class Reclaimer:
 
     @property
     def _freed_much(self) -> bool:
-        """Also while a commit holds it already, and it waits for the punching alone."""
+        """Also while a commit holds it already, and it waits to be recycled alone."""
         return self._space.freed_blocks > FREED_BLOCKS_MAX
 
     @property
