@@ -80,5 +80,6 @@ def test_the_name_of_the_socket(tmp_path: Path, code: int) -> None:
                 raise refuse(code)
             asked.append(address)
 
-    Server(str(tmp_path), {}, lambda: asked.append("room"))._bind_to(Full(), "name")  # type: ignore[arg-type]
+    server = Server(str(tmp_path), {}, make_room=lambda: asked.append("room"))
+    server._bind_to(Full(), "name")  # type: ignore[arg-type]
     assert asked == ["room", "name"]
