@@ -52,10 +52,11 @@ def test_no_client_ends_holds_up_or_changes_anything(tmp_path: Path) -> None:
 def test_control_what_is_wrong_is_noticed(tmp_path: Path, what: str) -> None:
     module, how, said = CONTROLS[what]
     rounds = ROUNDS if module == "cheating" else FEW_ROUNDS
+    hung_s = 3 if how == "silence" else 60
     daemon = shlex.join([sys.executable, "-m", f"tests.faults.{module}", how])
     command = [sys.executable, str(ROOT / "tools/torment_clients.py"), "--seed", str(SEED), "--dir", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--rounds", str(rounds), "--hung", "3", "--processes", "0", "--daemon", daemon],
+        [*command, "--rounds", str(rounds), "--hung", str(hung_s), "--processes", "0", "--daemon", daemon],
         env=os.environ | {"ROWFS_NATIVE": "0"},  # which would write by itself
         capture_output=True,
         text=True,

@@ -17,6 +17,7 @@ from rowfs.verbs.table import METHODS
 from soaklib.records import B, Lost
 
 VICTIMS, SNAPSHOTS, GROUPS = ("t0", "t1", "t2", "t3"), ("s0", "s1", "s2"), ("g0", "g1")
+TARGETS = ("disk", "disks", "group")
 ANSWER_S = 60.0  # no answer by then: something hangs
 INTERNAL = -32603
 ODD: tuple[Any, ...] = (
@@ -62,16 +63,16 @@ class RawClients:
         return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode() + b"\n"
 
     def _params(self, rng: random.Random, verb: Verb) -> dict[str, Any]:
+        if verb.changes and not any(param.name in TARGETS for param in verb.params):
+            return {}  # it is about the whole pool: the others would feel what it changes, and by force it is unmounted
         given = {}
         for param in verb.params:
-            if param.required or param.name == "snapshot" or rng.random() < 0.3:
+            if param.required or param.name in ("disk", "snapshot") or rng.random() < 0.3:
                 given[param.name] = self._value(rng, verb, param)
-        if verb.method == "umount":
-            given = {}  # by force it would succeed
         return given
 
     def _value(self, rng: random.Random, verb: Verb, param: Param) -> Any:
-        if rng.random() < 0.05:
+        if rng.random() < 0.05 and (param.required or param.name != "disk"):  # without one it is about the whole pool
             return rng.choice(ODD)
         disks = VICTIMS if verb.changes else (*VICTIMS, *self._known)
         names = GROUPS if param.name == "group" else SNAPSHOTS if "snapshot" in param.name else disks
