@@ -49,8 +49,9 @@ LOCKS = "locks"  # u64 snapshot id -> LockRecord
 EVENTS = "events"  # u64 number -> EventRecord
 TRASH = "trash"  # u64 disk id -> TrashRecord
 LIMITS = "limits"  # u64 disk id -> LimitsRecord
+POLICIES = "policies"  # u64 policy id -> PolicyRecord
 # These came after the first pools: one that is missing is empty.
-ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS)
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS, POLICIES)
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
@@ -66,6 +67,7 @@ EPOCH_MAX = Epoch(0xFFFFFFFF)
 GROUP_PAGES = 512  # 1 GiB of a disk: one bitmap of CHANGES
 GROUP_BYTES = GROUP_PAGES // 8
 
+POLICY = "policy"  # the kind of a snapshot that a policy took: a policy expires such ones of its own alone
 TRASHED = "trash"  # the kind of the snapshot that is what a disk in the trash was
 TEMPORARY = "temporary"  # the kind of a snapshot that goes when whoever took it does, or when the pool is next opened
 
@@ -199,6 +201,9 @@ class PoolRecord(Record):
     limit_snapshots: int | None = None  # of each chain that has no limit of its own; None: no limit, as the next two
     limit_disks: int | None = None
     limit_provisioned_percent: int | None = None  # the sizes of all disks together, of the pool's capacity
+    clock_seen_ns: int | None = None  # the last reading of the host's clock, as rules.clock wants it
+    clock_leapt_from_ns: int | None = None
+    clock_leapt_to_ns: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -233,12 +238,15 @@ class SnapshotRecord(Record):
     mode: int = 0o444
     uid: int = 0
     gid: int = 0
-    kind: str = "user"  # or "rollback": what the disk was before its last rollback; or TEMPORARY
+    kind: str = "user"  # or "rollback": what the disk was before its last rollback; or TEMPORARY, or POLICY
     consistency: str = "crash"  # or "frozen"
     description: str = ""
     referenced_blocks: int = 0  # what it maps
     written_blocks: int = 0  # owned by versions after the snapshot before it on its branch
     changed_ns: int = 0  # when it was renamed; 0: never
+    policy: int | None = None  # the policy that took it, be it gone; None: somebody else did
+    due_ns: int | None = None  # when the run that took it was due
+    failed: bool = False  # its run says that it is not what it should be: it counts for no rule
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -335,3 +343,13 @@ class LimitsRecord(Record):
     snapshots: int | None = None
     space_bytes: int | None = None
     reserve_bytes: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PolicyRecord(Record):
+    """A policy, and what is known of its runs. What cannot be read of it takes and deletes nothing (rules.policies)."""
+
+    id: int
+    rule: object  # as rules.policies.to_record gives it
+    runs: object = None  # rules.runs.RunState
+    outcome: object = None  # rules.runs.Outcome, of the last run that ended; null: none has

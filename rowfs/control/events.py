@@ -94,7 +94,7 @@ class EventMethods:
             return value[:NAME_BYTES_MAX] if isinstance(value, str) else None
 
         self._events.add(
-            name.removeprefix("group_"),
+            name.removeprefix("group_").replace("_", " "),
             disk=named("disk"),
             snapshot=named("snapshot"),
             group=named("group"),

@@ -23,6 +23,7 @@ from rowfs.control.groups import GroupMethods
 from rowfs.control.limits import LimitMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
+from rowfs.control.policies import PolicyMethods
 from rowfs.control.reclaimed import reclaimed
 from rowfs.control.trash import TrashMethods
 from rowfs.host.freeze import LIMIT_S, check_limit
@@ -32,6 +33,7 @@ from rowfs.rules.selectors import Selector, parse_selector
 from rowfs.service import watching
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
+from rowfs.service.policies import PolicyRunner
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
@@ -84,6 +86,7 @@ class Methods:
         self._pool = service.pool
         self._catalog = service.pool.catalog
         self._unmount = unmount
+        self.policies = PolicyRunner(service)
 
     def table(self) -> dict[str, Method]:
         """The methods by name."""
@@ -106,6 +109,7 @@ class Methods:
             "umount": self.umount,
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
+            **PolicyMethods(self._service, self.policies).table(),
             **events.table(),
             **LimitMethods(self._service).table(),
             **TrashMethods(self._service).table(),
@@ -180,7 +184,7 @@ class Methods:
             lines.append(f"nothing can be made durable now: {self._service.committer.waiting}")
         if self._pool.read_only_reason:
             lines.append(f"the pool is read-only since {self._pool.read_only_reason}")
-        return lines
+        return lines + self.policies.warnings()
 
     async def list_disks(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """Disks and their chains."""

@@ -167,8 +167,9 @@ class Daemon:
         born_ns = pool.catalog.pool.created_ns
         self._own = self._service.own
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
-        methods = Methods(self._service, self._unmount).table()
-        self._server = Server(pool.directory.place, methods, lambda: self._own.device, pool.release_reserve)
+        methods = Methods(self._service, self._unmount)
+        self._policies = methods.policies
+        self._server = Server(pool.directory.place, methods.table(), lambda: self._own.device, pool.release_reserve)
         self._over = trio.Event()  # unmounted, and everything durable that can be
         self.ready = False  # whoever waits for the mount knows that it is there
         self.broken = False  # a fault has ended it
@@ -208,6 +209,7 @@ class Daemon:
             nursery.start_soon(contained, "looking after the new mount", self._say_ready, ready_fd)
             nursery.start_soon(contained, "emptying the trash", empty_on_time, self._service)
             nursery.start_soon(contained, "watching limits", Watcher(self._service).run)
+            nursery.start_soon(self._policies.run)
             if await contained("serving the kernel", session.serve):
                 self._gone = not self._left
             else:

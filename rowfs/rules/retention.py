@@ -29,7 +29,7 @@ _WORDS = {
     "just-taken": "just taken",
     "last-good": "the last good one",
     "failed": "failed, and no good one came after it",
-    "clock": "the clock leapt ahead, and else it is not old enough: confirm the time, or wait a day",
+    "clock": "the clock leapt ahead, and else it is not old enough: rowfs policy run --confirm-clock, or wait a day",
 }
 _NOUNS = {"last": "snapshot", "hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
 

@@ -40,6 +40,30 @@ class RunState:
         return max(self.since_ns, self.last_due_ns or 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a snapshot that a policy takes is told by. `failed`: it is taken though it is not what it should be."""
+
+    policy: int
+    due_ns: int
+    failed: bool = False
+
+
+FAILURES_KEPT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended: how many snapshots came and went, and what failed, a line each."""
+
+    due_ns: int
+    ended_ns: int
+    taken: int = 0
+    expired: int = 0
+    failures: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  # what should have gone and could not, a line each; that is no failure
+
+
 class Act(Enum):
     """What to do."""
 

@@ -16,6 +16,7 @@ from rowfs.base.errors import RowfsError
 from rowfs.base.format import GroupRecord
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.holders import FileSystem, file_systems
+from rowfs.rules.runs import Start
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.service import Service
 from rowfs.store.groups import Wanted
@@ -38,6 +39,7 @@ class GroupVerbs:
         description: str = "",
         freeze_s: float | None = None,
         kind: str = "user",
+        start: Start | None = None,
     ) -> GroupRecord:
         """A durable group that holds everything written to its disks before it was asked for.
 
@@ -49,14 +51,20 @@ class GroupVerbs:
         disks = [disk for disk, _ in wanted]
         if freeze_s is None:
             await self._flush(disks)
-            group = self._groups.snapshot(wanted, name, description=description, kind=kind)
+            group = self._groups.snapshot(wanted, name, description=description, kind=kind, start=start)
         else:
-            group = await self._frozen(wanted, name, description, freeze_s, kind)
+            group = await self._frozen(wanted, name, description, freeze_s, kind, start)
         await self._service.committer.commit()
         return group
 
     async def _frozen(
-        self, wanted: Sequence[Wanted], name: str, description: str, limit_s: float, kind: str
+        self,
+        wanted: Sequence[Wanted],
+        name: str,
+        description: str,
+        limit_s: float,
+        kind: str,
+        start: Start | None,
     ) -> GroupRecord:
         disks = [disk for disk, _ in wanted]
         systems = await run_apart(self._file_systems, {disk.name: disk_inode(disk.inode) for disk in disks})
@@ -69,7 +77,9 @@ class GroupVerbs:
         try:
             async with self._service.freezes.frozen(list(systems), limit_s):
                 await self._flush(disks)
-                group = self._groups.snapshot(wanted, name, description=description, frozen=frozen, kind=kind)
+                group = self._groups.snapshot(
+                    wanted, name, description=description, frozen=frozen, kind=kind, start=start
+                )
         except RowfsError:
             if group is not None:  # not frozen to the end: it is not what it says
                 self._groups.delete(group)

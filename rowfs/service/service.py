@@ -22,6 +22,7 @@ from rowfs.host.freeze import Freezes
 from rowfs.host.holders import devices, file_systems, users
 from rowfs.host.views import OwnMount
 from rowfs.native import extension
+from rowfs.rules.runs import Start
 from rowfs.service.committer import Committer
 from rowfs.service.kernelcache import KernelCache, run_apart
 from rowfs.service.seeking import seek
@@ -279,26 +280,48 @@ class Service:
         freeze_s: float | None = None,
         kind: str = "user",
     ) -> Snapshot:
-        """A durable snapshot that holds everything written before it was asked for.
+        """As `take`; durable."""
+        snapshot = await self.take(disk, name, description, freeze_s, kind)
+        await self.committer.commit()
+        return snapshot
+
+    async def take(
+        self,
+        disk: Disk,
+        name: str | None,
+        description: str = "",
+        freeze_s: float | None = None,
+        kind: str = "user",
+        start: Start | None = None,
+    ) -> Snapshot:
+        """A snapshot that holds everything written before it was asked for; the next commit makes it durable.
 
         With `freeze_s`, the file systems mounted from the disk are frozen meanwhile, for so long at most. Raises
         RowfsError when none is, or they cannot be frozen, or that took too long: there is no snapshot then.
         """
         self.pool.check_snapshot(disk, name, description)
         if freeze_s is None:
-            snapshot = await self._snapshot(disk, name, description, "crash", kind)
-        else:
-            snapshot = await self._frozen_snapshot(disk, name, description, freeze_s, kind)
-        await self.committer.commit()
-        return snapshot
+            return await self._snapshot(disk, name, description, "crash", kind, start)
+        return await self._frozen_snapshot(disk, name, description, freeze_s, kind, start)
 
-    async def _snapshot(self, disk: Disk, name: str | None, description: str, consistency: str, kind: str) -> Snapshot:
+    async def _snapshot(
+        self, disk: Disk, name: str | None, description: str, consistency: str, kind: str, start: Start | None
+    ) -> Snapshot:
         self.committer.ahead.expect()
         await self.cache.flush(disk)
-        return self.pool.snapshot(disk, name, description=description, consistency=consistency, kind=kind)
+        return self.pool.snapshot(disk, name, description=description, consistency=consistency, kind=kind, start=start)
+
+    async def is_mounted(self, *disks: Disk) -> bool:
+        """Whether a file system is mounted from any of these disks, which could be frozen."""
+        for disk in disks:
+            if disk.handles:
+                found = await run_apart(file_systems, self.own, disk_inode(disk.inode))
+                if found:
+                    return True
+        return False
 
     async def _frozen_snapshot(
-        self, disk: Disk, name: str | None, description: str, limit_s: float, kind: str
+        self, disk: Disk, name: str | None, description: str, limit_s: float, kind: str, start: Start | None
     ) -> Snapshot:
         systems = await run_apart(file_systems, self.own, disk_inode(disk.inode))
         if not systems:
@@ -308,7 +331,7 @@ class Service:
         snapshot = None
         try:
             async with self.freezes.frozen(systems, limit_s):
-                snapshot = await self._snapshot(disk, name, description, "frozen", kind)
+                snapshot = await self._snapshot(disk, name, description, "frozen", kind, start)
         except RowfsError:
             if snapshot is not None and not snapshot.deleted:  # not frozen to the end: it is not what it says
                 self.pool.delete_snapshot(snapshot)

@@ -31,6 +31,7 @@ from rowfs.store.events import Events
 from rowfs.store.grouptable import GroupTable
 from rowfs.store.marks import Marks
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
+from rowfs.store.policytable import PolicyTable
 from rowfs.store.records import told
 from rowfs.store.trashtable import TrashTable
 
@@ -58,6 +59,7 @@ class Catalog:
         self.events = Events(blockmap)
         self.trash = TrashTable()
         self.room_of: Callable[[Disk, Branch], None] = lambda disk, head: None  # see store.limits
+        self.policies = PolicyTable()
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._times: set[Disk] = set()  # whose time alone changed
@@ -92,6 +94,7 @@ class Catalog:
                 del self.snapshots[snapshot.id]
                 snapshot.deleted = True
         self.groups.load_all(blockmap, self.pool.next_id, self.snapshots)
+        self.policies.load(blockmap, self.pool.next_id)
         self.marks.load(blockmap, self.pool.next_id, self.disks.values(), shown_or_not)
 
     def _check_id(self, key: bytes, number: int) -> None:
@@ -449,6 +452,7 @@ class Catalog:
             or self.groups.unsaved
             or self.marks.unsaved
             or self.trash.unsaved
+            or self.policies.unsaved
         )
 
     @property
@@ -468,6 +472,7 @@ class Catalog:
         self.marks.freeze(update)
         self.events.freeze(update)
         self.trash.freeze(update)
+        self.policies.freeze(update)
         self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

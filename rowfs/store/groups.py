@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rowfs.base.errors import ExistsError, NotFoundError, UsageError
-from rowfs.base.format import GroupRecord
+from rowfs.base.format import POLICY, GroupRecord
 from rowfs.base.names import BEFORE_ROLLBACK, check_name
 from rowfs.base.times import now_ns
+from rowfs.rules.runs import Start
 from rowfs.store.model import Disk, Snapshot
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Groups:
         description: str = "",
         frozen: Sequence[Disk] = (),
         kind: str = "user",
+        start: Start | None = None,
     ) -> GroupRecord:
         """Snapshots of all these disks as they are now; those in `frozen` are recorded as such.
 
@@ -81,10 +83,11 @@ class Groups:
                 consistency="frozen" if disk in frozen else "crash",
                 kind=kind,
                 created_ns=now,
+                start=start,
             )
             for disk, own in wanted
         ]
-        return self._add(name, taken, now, kind, description)
+        return self._add(name, taken, now, kind if start is None else POLICY, description)
 
     def _add(self, name: str, snapshots: Sequence[Snapshot], now: int, kind: str, description: str) -> GroupRecord:
         members = {snapshot.owner.name: snapshot.id for snapshot in snapshots}

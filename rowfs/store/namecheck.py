@@ -20,6 +20,7 @@ from rowfs.base.format import (
     PENDING,
     PENDING_KEY,
     PENDING_REMOVAL,
+    POLICIES,
     POOL_KEY,
     SNAPSHOTS,
     TRASH,
@@ -30,6 +31,7 @@ from rowfs.base.format import (
     LabelsRecord,
     LimitsRecord,
     LockRecord,
+    PolicyRecord,
     PoolRecord,
     Record,
     RemovalRecord,
@@ -37,11 +39,21 @@ from rowfs.base.format import (
     TrashRecord,
 )
 from rowfs.persist.blockmap import Reader, Value
+from rowfs.rules.policies import read_policies
 from rowfs.store.findings import Findings
 from rowfs.store.marks import labels_of, limits_of, limits_record, lock_of, lock_record
 
 R = TypeVar(
-    "R", BranchRecord, DiskRecord, SnapshotRecord, GroupRecord, LabelsRecord, LockRecord, TrashRecord, LimitsRecord
+    "R",
+    BranchRecord,
+    DiskRecord,
+    SnapshotRecord,
+    GroupRecord,
+    LabelsRecord,
+    LockRecord,
+    TrashRecord,
+    LimitsRecord,
+    PolicyRecord,
 )
 T = TypeVar("T", bound=Record)
 
@@ -95,6 +107,7 @@ class NameCheck:
         self._check_marks()
         for _ in self._records(TRASH, TrashRecord):  # what they refer to an older rowfs may have deleted
             pass
+        self._check_policies([*self._records(POLICIES, PolicyRecord)])
         self._check_events()
 
     def _check_groups(self, groups: list[GroupRecord]) -> None:
@@ -104,6 +117,14 @@ class NameCheck:
         members = [number for group in groups for number in group.members.values()]
         if len(set(members)) < len(members):
             self._found("a snapshot is in two groups, or twice in one")
+
+    def _check_policies(self, policies: list[PolicyRecord]) -> None:
+        # What a policy took may be there no more, and the policy of a snapshot neither: all of that is in order.
+        found = read_policies({record.id: record.rule for record in policies})
+        for number, why in found.unreadable.items():
+            self._found(f"policy {number} takes and deletes nothing: {why}")
+        if len({policy.name for policy in found.readable.values()}) < len(found.readable):
+            self._found("two policies have one name")
 
     def _check_marks(self) -> None:
         # Those of what has no record are in order, as above.

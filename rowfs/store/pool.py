@@ -36,6 +36,7 @@ from rowfs.base.format import (
     LOG_FILE,
     MAP_DIR,
     META,
+    POLICY,
     POOL_KEY,
     REGION_KEY,
     SHARES,
@@ -55,6 +56,7 @@ from rowfs.persist.pooldir import PoolDirectory
 from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
 from rowfs.rules.locks import UNLOCKED, check_deletable
+from rowfs.rules.runs import Start
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
 from rowfs.store.diskio import DiskIO, point_of, readable
@@ -63,6 +65,7 @@ from rowfs.store.groups import Groups
 from rowfs.store.limits import Limits
 from rowfs.store.marking import Marking
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address, own_blocks
+from rowfs.store.policies import PolicyBook
 from rowfs.store.punching import Puncher
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
@@ -241,6 +244,7 @@ class Pool:
         self.marking = Marking(self)
         self.trash = Trash(self)
         self.limits = Limits(self)
+        self.policies = PolicyBook(self)
         self.figures = Figures(self.versions, self.catalog, shares)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
@@ -438,8 +442,12 @@ class Pool:
         consistency: str = "crash",
         kind: str = "user",
         created_ns: int | None = None,
+        start: Start | None = None,
     ) -> Snapshot:
-        """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError."""
+        """A snapshot of the disk as it is now; `name` None: disk, date and time. Raises UsageError, ExistsError.
+
+        `start`: which start of a policy takes it; the snapshot is that policy's, then.
+        """
         self.check_snapshot(disk, name, description, kind)
         if name is None:
             name = default_snapshot_name(disk.name, datetime.now(), disk.chain)
@@ -456,11 +464,14 @@ class Pool:
             mode=disk.mode & 0o444,
             uid=disk.uid,
             gid=disk.gid,
-            kind=kind,
+            kind=kind if start is None else POLICY,
             consistency=consistency,
             description=description,
             referenced_blocks=disk.mapped_blocks,
             written_blocks=head.written_blocks,
+            policy=None if start is None else start.policy,
+            due_ns=None if start is None else start.due_ns,
+            failed=start is not None and start.failed,
             point=Point(head, head.epoch),
             owner=disk,
         )

@@ -9,6 +9,7 @@ from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.limits import LIMIT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
+from rowfs.verbs.policies import POLICY
 from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 from rowfs.verbs.trash import TRASH_FAMILY, UNDELETE
@@ -36,6 +37,7 @@ DECLARED: tuple[Declared, ...] = (
     LOCK,
     RELEASE,
     LIMIT,
+    POLICY,
     EVENTS,
     TRASH_FAMILY,
     UNDELETE,

@@ -24,6 +24,7 @@ GIVEN: dict[str, Any] = {
     "name": "{}-new",
     "size_bytes": B,
     "changes": ["env=prod"],
+    "policy": "nightly",
 }
 CHANGING = [verb for verb in METHODS.values() if verb.changes and verb.method != "umount"]
 LOOKING = [verb for verb in METHODS.values() if not verb.changes]
@@ -34,6 +35,7 @@ async def filled(fs: Fs) -> None:
     await fs.write("vm", 0, "block")
     await fs.snapshot("vm", "a")
     await fs.ask("group_snapshot", group="g", disks=["vm"])
+    await fs.ask("policy_create", policy="nightly", every="1d", disks=["vm"])
 
 
 def params_of(verb: Verb) -> dict[str, Any]:

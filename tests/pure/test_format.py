@@ -28,6 +28,7 @@ from rowfs.base.format import (
     LabelsRecord,
     LimitsRecord,
     LockRecord,
+    PolicyRecord,
     PoolRecord,
     Record,
     RemovalRecord,
@@ -47,7 +48,8 @@ EXAMPLES: list[tuple[Record, str]] = [
     (
         PoolRecord(format=1, uuid="00" * 16, created_ns=5, capacity_bytes=None, next_id=7, clean=True),
         '{"format":1,"uuid":"00000000000000000000000000000000","created_ns":5,"capacity_bytes":null,"next_id":7,'
-        '"clean":true,"trash_keep_ns":null,"limit_snapshots":null,"limit_disks":null,"limit_provisioned_percent":null}',
+        '"clean":true,"trash_keep_ns":null,"limit_snapshots":null,"limit_disks":null,"limit_provisioned_percent":null,'
+        '"clock_seen_ns":null,"clock_leapt_from_ns":null,"clock_leapt_to_ns":null}',
     ),
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),
@@ -58,7 +60,11 @@ EXAMPLES: list[tuple[Record, str]] = [
         SnapshotRecord(id=3, disk=1, name="s", branch=2, epoch=1, size_bytes=4096, created_ns=9),
         '{"id":3,"disk":1,"name":"s","branch":2,"epoch":1,"size_bytes":4096,"created_ns":9,"mode":292,"uid":0,"gid":0,'
         '"kind":"user","consistency":"crash","description":"","referenced_blocks":0,"written_blocks":0,'
-        '"changed_ns":0}',
+        '"changed_ns":0,"policy":null,"due_ns":null,"failed":false}',
+    ),
+    (
+        PolicyRecord(id=5, rule={"name": "nightly"}, runs={"since_ns": 9}),
+        '{"id":5,"rule":{"name":"nightly"},"runs":{"since_ns":9},"outcome":null}',
     ),
     (
         BranchRecord(id=2, parent=None, fork=0, epoch=1),
@@ -93,7 +99,7 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks", "events", "trash", "limits") == TABLES
+    assert (*first, "groups", "labels", "locks", "events", "trash", "limits", "policies") == TABLES
     assert POOL_KEY == b"pool"
     assert FORMAT_VERSION == 1
 

@@ -76,8 +76,14 @@ def test_a_declaration_says_all_there_is_to_say(verb: Verb) -> None:
 def test_what_carries_a_verb_out_takes_what_is_declared(verb: Verb) -> None:
     found = find_command(verb)
     assert found.callback is not None
-    taken = set(inspect.signature(inspect.unwrap(found.callback)).parameters) - {"ctx"}
-    assert taken == {item.name for item in verb.on_command}
+    parameters = inspect.signature(inspect.unwrap(found.callback)).parameters
+    rest = {name for name, item in parameters.items() if item.kind is inspect.Parameter.VAR_KEYWORD}
+    taken, declared = set(parameters) - rest - {"ctx"}, {item.name: item for item in verb.on_command}
+    assert taken <= declared.keys()
+    # What it takes together goes to the socket as it is, under the names that it has there.
+    handed_on = [declared[name] for name in declared.keys() - taken]
+    assert bool(rest) == bool(handed_on)
+    assert all([param.name for param in item.params] == [item.name] for item in handed_on)
     assert found.help == help_of(verb)
 
 
