@@ -90,6 +90,7 @@ class TrashMethods:
     async def undelete(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Take something out of the trash."""
         disk, snapshot, number, name = parameters(params, UNDELETE)
+        self._pool.check_writable()
         entry = self._trash.newest(disk, snapshot) if number is None else self._trash.find(number)
         back = self._trash.restore(entry, name)
         await self._service.committer.commit()

@@ -26,6 +26,8 @@ GIVEN: dict[str, Any] = {
     "changes": ["env=prod"],
     "policy": "nightly",
 }
+# Without these the verb only shows.
+BESIDES: dict[str, dict[str, Any]] = {"trash": {"keep": "7d"}, "limit": {"disk": "vm", "snapshots": 9}}
 CHANGING = [verb for verb in METHODS.values() if verb.changes and verb.method != "umount"]
 LOOKING = [verb for verb in METHODS.values() if not verb.changes]
 
@@ -60,6 +62,6 @@ async def test_a_verb_that_declares_a_change_needs_a_pool_that_can_be_written(fs
     before = await fs.ask("list")
     fs.pool.commits.fail("the host failed")
     with pytest.raises(RowfsError) as caught:
-        await fs.ask(verb.method, **params_of(verb))
+        await fs.ask(verb.method, **params_of(verb), **BESIDES.get(verb.method, {}))
     assert caught.value.errno == EROFS, caught.value
     assert await fs.ask("list") == before
