@@ -110,9 +110,9 @@ def test_clone_and_rollback_of_a_large_map_change_a_bounded_number_of_records(po
     snapshot = pool.snapshot(disk, "s")
     pool.commit()
     pool.clone(snapshot, ["c"])
-    assert len(keys_put(pool)) <= 4  # disk, branch, pool
+    assert len(keys_put(pool)) <= 4  # disk, branch, pool, event
     pool.rollback(disk, snapshot)
-    assert len(keys_put(pool)) <= 7  # disk, two branches, before-rollback, removal, pool
+    assert len(keys_put(pool)) <= 8  # disk, two branches, before-rollback, removal, pool, two events
 
 
 def test_deleting_a_large_disk_changes_a_bounded_number_of_records_at_once(pool: Pool, disk: Disk) -> None:
