@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from rowfs.rules.schedules import DAYS, Schedule, next_start, parse_schedule
 from rowfs.rules.selectors import Choice, check_pattern, parse_selector
 from rowfs.rules.times import format_span, parse_span, parse_zone
 from rowfs.service.policies import PolicyRunner
-from rowfs.service.policyrun import plans
+from rowfs.service.policyrun import Slices, plans
 from rowfs.service.service import Service
 from rowfs.verbs.declare import Verb
 from rowfs.verbs.policies import (
@@ -64,12 +65,15 @@ class PolicyMethods:
 
     # Looking
 
-    def _object(self, policy: Policy) -> dict[str, Any]:
+    def _owned(self) -> Counter[int | None]:
+        """How many snapshots each policy has, by id."""
+        return Counter(snapshot.policy for snapshot in self._pool.catalog.snapshots.values())
+
+    def _object(self, policy: Policy, owned: Counter[int | None] | None = None) -> dict[str, Any]:
         """A policy as docs/CONTROL.md has it."""
         now = self._runner.now_ns()
         state, outcome = self._book.state(policy.id, now), self._book.outcome(policy.id)
         next_ns = None if policy.paused else next_start(policy.schedule, max(now, state.floor_ns))
-        mine = sum(snapshot.policy == policy.id for snapshot in self._pool.catalog.snapshots.values())
         hooks = policy.hooks
         return {
             "name": policy.name,
@@ -79,7 +83,7 @@ class PolicyMethods:
             "keeps": str(policy.retention),
             "chooses": str(policy.choice),
             "disks": [disk.name for disk in self._pool.catalog.live() if policy.choice.chooses(disk.name, disk.labels)],
-            "snapshots": mine,
+            "snapshots": (owned or self._owned())[policy.id],
             "paused": policy.paused,
             "freeze": policy.freeze,
             "group": policy.group,
@@ -103,8 +107,13 @@ class PolicyMethods:
         parameters(params, POLICY_LIST)
         found = self._book.all
         disks = {disk.name: disk.labels for disk in self._pool.catalog.live()}
+        owned, slices, policies = self._owned(), Slices(), []
+        for policy in list(found.readable.values()):
+            await slices.rest()
+            if self._book.has(policy):
+                policies.append(self._object(policy, owned))
         return {
-            "policies": [self._object(policy) for policy in found.readable.values()],
+            "policies": policies,
             "unreadable": [
                 {"id": number, "name": self._book.called(number), "why": why}
                 for number, why in found.unreadable.items()

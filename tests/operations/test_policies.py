@@ -454,9 +454,11 @@ child = subprocess.Popen(["sleep", "1000"])
 open({str(pids)!r}, "w").write(str(child.pid))
 time.sleep(1000)
 """
-    days = await hourly(fs, pre=script(tmp_path / "slow.py", text), hook_limit="1s")
+    post = [*script(tmp_path / "note.py", NOTE), str(tmp_path / "told"), "0"]
+    days = await hourly(fs, pre=script(tmp_path / "slow.py", text), post=post, hook_limit="1s")
     await days.later(HOUR_NS)
     assert "was killed" in log.take() and days.chain() == []
+    assert (tmp_path / "told").read_text().startswith("post vm the pre hook")
     await until(lambda: _is_gone(int(pids.read_text())), "the child to end")
 
 
