@@ -13,6 +13,7 @@ import trio.testing
 
 from rowfs.base.errors import LimitError, RowfsError, StorageError
 from rowfs.rules.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
+from rowfs.service import policies
 from rowfs.service.policies import PolicyRunner
 from rowfs.store.pool import Pool
 from tests.operations.conftest import Log
@@ -486,6 +487,34 @@ async def test_the_daemon_runs_policies_of_itself(fs: Fs) -> None:
         days.now_ns += MINUTE_NS
         days.runner.changed()
         await until(days.chain, "a snapshot")
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_a_fault_of_its_own_it_begins_anew_and_what_ran_is_tried_again(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policies, "RETRY_S", 0.001)
+    days = await hourly(fs)
+    held = trio.Event()
+    fs.kernel.meanwhile = held.wait
+    look = days.runner.look
+    async with trio.open_nursery() as nursery:
+        days.now_ns += HOUR_NS
+        nursery.start_soon(days.runner.run)
+        await until(lambda: ("flush", "vm") in fs.kernel.asked, "the run")
+
+        async def broken() -> float:
+            days.runner.look = look  # type: ignore[method-assign]
+            raise AssertionError("nobody foresaw this")
+
+        days.runner.look = broken  # type: ignore[method-assign]
+        days.runner.changed()
+        await until(lambda: log.lines, "the fault")
+        assert "running policies failed unexpectedly" in log.take()
+        await until(days.runner.warnings, "that the run has failed")
+        days.now_ns += MINUTE_NS
+        days.runner.changed()
+        await until(days.chain, "the run again")
         nursery.cancel_scope.cancel()
 
 
