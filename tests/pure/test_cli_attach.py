@@ -60,7 +60,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> Devices:
     return made
 
 
-DISK, SNAPSHOT = FileNumbers("0:40", 12), FileNumbers("0:40", 6)  # those of the fakes
+DISK, SNAPSHOT = FileNumbers("0:9000040", 12), FileNumbers("0:9000040", 6)  # those of the fakes
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_disk_is_attached_once(
     world.answer(list=[disk("vm1", snapshot("a"))])
     devices.add("loop2", world.mount / "vm1", DISK, writable=False)
     devices.add("loop3", "/other/name/of/it\n", DISK)
-    devices.add("loop4", world.mount / "vm1", FileNumbers("0:41", DISK.inode))
+    devices.add("loop4", world.mount / "vm1", FileNumbers("0:9000041", DISK.inode))
     code, _, err = world.run("attach", world.mount / "vm1")
     assert (code, made) == (1, []) and "attached already as /dev/loop3:" in err
     assert world.run("attach", world.mount / "vm1", "--read-only")[0] == 0
@@ -163,7 +163,7 @@ def test_detach_finds_the_devices_of_a_file(world: World, devices: Devices, gone
     devices.add("loop10", "/bind/vm1", DISK)
     devices.add("loop3", world.mount / ".snapshots/vm1/a", SNAPSHOT, writable=False)
     devices.add("loop4", tmp_path / "other", FileNumbers("8:1", DISK.inode))
-    devices.add("loop6", world.mount / "vm1", FileNumbers("0:41", DISK.inode))  # another mount, by the same path
+    devices.add("loop6", world.mount / "vm1", FileNumbers("0:9000041", DISK.inode))  # another mount, by the same path
     there = disk("vm1", snapshot("a"))
     world.answer(list=lambda params, notify: [there | {"name": name} for name in params["disks"] if name == "vm1"])
     assert world.run("detach", world.mount / "vm1") == (0, "/dev/loop2: detached\n/dev/loop10: detached\n", "")

@@ -130,11 +130,11 @@ class World:
         self.pool.mkdir()
         self.mount.mkdir()
         self._capfd = capfd
-        mountinfo = tmp_path / "mountinfo"
-        mountinfo.write_text(f"50 27 0:40 / {self.mount} rw - fuse.rowfs {self.pool} rw,user_id={os.geteuid()}\n")
+        mountinfo = tmp_path / "mountinfo"  # of a device number that Linux gives to none: no real daemon answers for it
+        mountinfo.write_text(f"50 27 0:9000040 / {self.mount} rw - fuse.rowfs {self.pool} rw,user_id={os.geteuid()}\n")
         monkeypatch.setattr("rowfs.cli.mounts.MOUNTINFO", str(mountinfo))
         self.daemon = FakeDaemon(self.pool)
-        self.answer(info={"warnings": []}, hello={"pid": os.getpid(), "device": "0:40", "pool": str(self.pool)})
+        self.answer(info={"warnings": []}, hello={"pid": os.getpid(), "device": "0:9000040", "pool": str(self.pool)})
 
     def answer(self, **answers: Any) -> None:
         """Sets what the daemon answers: a value, or a function of params and notify."""

@@ -55,7 +55,7 @@ def test_list_says_on_stderr_what_the_pool_warns_of(world: World, option: str) -
 
 def test_without_a_path_there_must_be_one_mount(world: World, tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
-    other = "51 27 0:41 / /mnt/b rw - fuse.rowfs /srv/b rw,user_id={}\n"
+    other = "51 27 0:9000041 / /mnt/b rw - fuse.rowfs /srv/b rw,user_id={}\n"
     one = mountinfo.read_text()
     mountinfo.write_text(one + other.format(os.geteuid() + 1))  # whatever others mount is not in the way
     world.answer(list=[])

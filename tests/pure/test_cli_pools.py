@@ -130,8 +130,8 @@ def test_mount_starts_a_daemon_of_its_own_and_waits_for_its_word(
 
 
 def test_mount_as_json_tells_what_is_mounted(world: World, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.answer(info={"pid": 7}, hello={"device": "0:41"})
-    line = f"50 27 0:41 / {Path.cwd()}/elsewhere rw - fuse.rowfs {world.pool} rw,user_id={os.geteuid()}\n"
+    world.answer(info={"pid": 7}, hello={"device": "0:9000041"})
+    line = f"50 27 0:9000041 / {Path.cwd()}/elsewhere rw - fuse.rowfs {world.pool} rw,user_id={os.geteuid()}\n"
     monkeypatch.setenv("STAND_IN_MOUNTS", line)
     assert json.loads(world.run("mount", "pool", "elsewhere", "--json")[1]) == {"pid": 7}
 
@@ -185,7 +185,7 @@ def test_umount_returns_when_the_daemon_is_gone(world: World) -> None:
             process.stdin.close()
             return {}
 
-        world.answer(hello={"pid": process.pid, "device": "0:40"}, umount=end)
+        world.answer(hello={"pid": process.pid, "device": "0:9000040"}, umount=end)
         code, out, _ = world.run("umount", world.mount, "--force")
         exited = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG)
     assert (code, out) == (0, f"{world.pool}: unmounted from {world.mount}\n")
@@ -198,7 +198,7 @@ def test_a_daemon_that_cannot_be_seen_is_not_waited_for(world: World, monkeypatc
         raise ProcessLookupError
 
     monkeypatch.setattr("os.pidfd_open", unseen)
-    world.answer(hello={"pid": 7, "device": "0:40"}, umount={})
+    world.answer(hello={"pid": 7, "device": "0:9000040"}, umount={})
     assert world.run("umount", world.mount, "--json") == (0, "{}\n", "")
 
 
