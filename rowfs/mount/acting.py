@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -10,13 +11,15 @@ import pyfuse3
 
 from rowfs.base.actor import acting
 from rowfs.base.errors import LimitError, LockedError
+from rowfs.mount.inodes import Chain
 from rowfs.service.actors import actor_of
 from rowfs.service.service import Service
+from rowfs.store.model import Disk, Snapshot
 
 T = TypeVar("T")
 Handler = Callable[..., Coroutine[Any, Any, T]]
 
-_VERBS = {"create": "snapshot", "unlink": "delete", "rename": "rename", "setattr": "resize"}
+_VERBS = {"create": "create", "unlink": "delete", "rename": "rename", "setattr": "resize"}
 
 
 def act(handler: Handler[T]) -> Handler[T]:
@@ -31,7 +34,21 @@ def act(handler: Handler[T]) -> Handler[T]:
             try:
                 return await handler(operations, *args)
             except (LimitError, LockedError) as error:
-                service.pool.catalog.events.add(_VERBS[handler.__name__], failed=True, text=str(error))
+                verb, disk, snapshot = _what(operations, handler.__name__, *args)
+                service.pool.catalog.events.add(verb, disk=disk, snapshot=snapshot, failed=True, text=str(error))
                 raise
 
     return acted
+
+
+def _what(operations: Any, request: str, inode: Any, name: Any, *rest: Any) -> tuple[str, str, str | None]:
+    """What a request would have done to which disk, or which snapshot of it. `inode` is that, or where `name` is."""
+    node = operations.inodes.node(inode)
+    if isinstance(node, Snapshot):
+        return _VERBS[request], node.owner.name, node.name
+    if isinstance(node, Disk):
+        return _VERBS[request], node.name, None
+    if isinstance(node, Chain):
+        verb = "snapshot" if request == "create" else _VERBS[request]
+        return verb, operations.inodes.chain(node).name, os.fsdecode(name)
+    return _VERBS[request], os.fsdecode(name), None

@@ -12,7 +12,7 @@ from datetime import UTC, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from rowfs.base.errors import CorruptionError, RowfsError, UsageError
+from rowfs.base.errors import CorruptionError, ExistsError, RowfsError, UsageError
 from rowfs.base.names import check_name, printable
 from rowfs.rules.clock import Clock
 from rowfs.rules.forecast import explain, line
@@ -71,12 +71,12 @@ class Policy:
 
 
 def check_policy(policy: Policy, now_ns: int, taken: Container[str] = ()) -> Policy:
-    """`policy`, if it may be made so at `now_ns` beside those whose names are `taken`. Raises UsageError otherwise."""
+    """`policy`, if it may be so at `now_ns` beside those whose names are `taken`. Raises UsageError, ExistsError."""
     check_name(policy.name, "policy name")
     if len(policy.name) > NAME_CHARACTERS_MAX or not policy.name.isprintable():
         raise UsageError(f"a policy's name has at most {NAME_CHARACTERS_MAX} characters, all printable")
     if policy.name in taken:
-        raise UsageError(f"there is a policy {policy.name} already: edit it, or choose another name")
+        raise ExistsError(f"there is a policy {policy.name} already: edit it, or choose another name")
     check_schedule(policy.schedule, now_ns)
     check_retention(policy.retention)
     for pattern in policy.choice.patterns:
@@ -107,9 +107,9 @@ def _check_hook(words: tuple[str, ...]) -> None:
 
 
 def edited(policy: Policy, changes: Mapping[str, Any], now_ns: int, taken: Container[str] = ()) -> Policy:
-    """`policy` with other values for some of its fields. Its id, and so its snapshots, stay. Raises UsageError.
+    """`policy` with other values for some of its fields. Its id, and so its snapshots, stay.
 
-    Its starts count from now (rules.runs.counted_from).
+    Its starts count from now (rules.runs.counted_from). Raises UsageError, ExistsError.
     """
     assert "id" not in changes
     return check_policy(

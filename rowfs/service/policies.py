@@ -158,7 +158,9 @@ class PolicyRunner:
         now = self.now_ns()
         state = self._book.state(policy.id, now)
         if state.running_due_ns is not None and state.life == self.life:
-            raise BusyError(f"a run of the policy {policy.name} is going on")
+            raise BusyError(
+                f"a run of the policy {policy.name} is going on: wait until it has ended, rowfs policy show tells"
+            )
         self.clock(now)
         self._book.set_state(policy.id, begun(state, now, self.life))
         outcome = await self._run_one(policy, now)

@@ -164,6 +164,8 @@ class Service:
         """Set a disk's size through the kernel, which knows what it caches of the file; it asks for `resize`."""
         self.pool.check_writable()
         check_disk_size(size_bytes)
+        if size_bytes > disk.size_bytes:
+            self.pool.limits.check_provisioned(size_bytes - disk.size_bytes)  # the kernel would only hand on a number
         try:
             await self.cache.truncate(disk, size_bytes)
         except OSError as error:

@@ -28,7 +28,7 @@ from rowfs.persist.journal import Journal
 from rowfs.store.derivedcheck import DerivedCheck
 from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck
-from rowfs.store.pool import opened_directory
+from rowfs.store.pool import no_pool, opened_directory
 from rowfs.store.replay import replay
 from rowfs.store.versioncheck import Progress, VersionCheck
 
@@ -50,7 +50,7 @@ def check_pool(
     is in use and `hold` is None, or it is to be repaired.
     """
     if not os.path.isdir(os.path.join(path, MAP_DIR)):
-        raise PoolError(f"{path} is not a rowfs pool")
+        raise no_pool(path)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(contextlib.closing(opened_directory(path, other_owner)))
         stack.enter_context(directory.naming())

@@ -144,6 +144,17 @@ def is_pool(path: str) -> bool:
     return os.path.isfile(os.path.join(path, DATA_FILE)) and os.path.isdir(os.path.join(path, MAP_DIR))
 
 
+def no_pool(path: str, advice: str = "") -> PoolError:
+    """Why `path` is not taken for a pool: nothing of one is there, or nobody lets us look."""
+    try:
+        os.stat(os.path.join(path, MAP_DIR))
+    except PermissionError:
+        return PoolError(f"{path} may not be looked into: Permission denied: only its owner and root may")
+    except OSError:
+        pass
+    return PoolError(f"{path} is not a rowfs pool{advice}")
+
+
 def opened_directory(path: str, other_owner: bool = False) -> PoolDirectory:
     """The directory of a pool, of which all files are of whom they may be. Raises PoolError, ForeignError."""
     directory = PoolDirectory(path, other_owner)
@@ -181,7 +192,7 @@ class Pool:
         Raises PoolError (no pool, a newer format), BusyError (someone else has it open), CorruptionError.
         """
         if not is_pool(path):
-            raise PoolError(f"{path} is not a rowfs pool: make one with rowfs init {path}")
+            raise no_pool(path, f": make one with rowfs init {path}")
         self.path = path
         self.read_only = read_only
         with contextlib.ExitStack() as stack:

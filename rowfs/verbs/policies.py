@@ -7,6 +7,7 @@ from rowfs.verbs.declare import JSON, Failure, Family, Input, Kind, Param, Verb,
 MOUNT = Input("address", Kind.ADDRESS, metavar="MNT")
 NAMED = Input("name", Kind.TEXT, metavar="POLICY", params=(Param("policy", Kind.NAME),))
 NO_POLICY = Failure("no such policy", "ENOENT")
+NAME_TAKEN = Failure("there is a policy of that name", "EEXIST")
 
 
 def _text(name: str, metavar: str, help: str) -> Input:
@@ -110,6 +111,7 @@ ROWFS_SNAPSHOT, ROWFS_POLICY, ROWFS_MOUNT, ROWFS_REASON.
         JSON,
     ),
     method="policy_create",
+    errors=(NAME_TAKEN,),
     changes=True,
     result="""\
 policy; with `preview` as `policy_preview`, and nothing is made. Parameters are texts as the command line takes them;
@@ -209,7 +211,7 @@ takes a hook, a selector or --on away. --disks and --at replace those it had.
         JSON,
     ),
     method="policy_edit",
-    errors=(NO_POLICY,),
+    errors=(NO_POLICY, NAME_TAKEN),
     changes=True,
     result="policy",
 )

@@ -6,7 +6,7 @@ from errno import EDQUOT, EINVAL, ENOENT, ENOSPC
 
 import pytest
 
-from rowfs.base.units import MIB
+from rowfs.base.units import MIB, TIB
 from rowfs.service.watching import Watcher
 from tests.operations.helpers import Fs, refused
 from tests.operations.test_methods import chain, fails
@@ -58,7 +58,22 @@ async def test_verbs_and_plain_tools_are_refused_in_one_line_that_names_the_limi
     await fs.ask("limit", disks=2)
     await fs.ask("events")
     failed = [event for event in fs.caller.items if event["failed"]]
-    assert [event["verb"] for event in failed] == ["snapshot", "clone", "snapshot", "snapshot"]
+    assert [(event["verb"], event["disk"], event["snapshot"]) for event in failed] == [
+        ("snapshot", "vm", "e"),
+        ("clone", "vm", "a"),
+        ("snapshot", "vm", "e"),
+        ("create", "other", None),
+    ]
+
+
+async def test_a_resize_past_what_may_be_provisioned_is_refused_by_name_once(fs: Fs) -> None:
+    await chain(fs)
+    await fs.ask("limit", provisioned_percent=100)
+    said = await fails(fs, EDQUOT, "resize", disk="vm", size_bytes=TIB)
+    assert "the pool's limit is 100 %" in said and "rowfs limit MNT --provisioned" in said
+    await fs.ask("limit", disks=9)
+    await fs.ask("events")
+    assert [event["verb"] for event in fs.caller.items if event["failed"]] == ["resize"]
 
 
 @pytest.mark.pool(capacity_bytes=MIB)

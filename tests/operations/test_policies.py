@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from errno import EBUSY, EINVAL, ENOENT
+from errno import EBUSY, EEXIST, EINVAL, ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -344,7 +344,7 @@ async def test_paused_resumed_edited_and_run_by_hand(fs: Fs) -> None:
     assert (edited["schedule"], edited["keeps"]) == ("every 1d at 02:00 on mon,tue, Europe/Berlin", "for 90d")
     await fails(fs, EINVAL, "policy_edit", policy="daily")
     await fails(fs, ENOENT, "policy_run", policy="hourly")
-    await fails(fs, EINVAL, "policy_create", policy="daily", every="1d", disks=["*"])
+    await fails(fs, EEXIST, "policy_create", policy="daily", every="1d", disks=["*"])
     after = fs.after_a_crash()
     assert (await after.ask("policy_show", policy="daily"))["schedule"] == edited["schedule"]
 

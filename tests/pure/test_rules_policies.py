@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowfs.base.errors import CorruptionError, UsageError
+from rowfs.base.errors import CorruptionError, ExistsError, UsageError
 from rowfs.rules.locks import Lock
 from rowfs.rules.policies import (
     AfterPre,
@@ -136,7 +136,6 @@ def test_states_and_locks_are_stored_the_same_way() -> None:
         ({"name": "a/b"}, "must not contain"),
         ({"name": "x" * 101}, "at most 100"),
         ({"name": "a\nb"}, "printable"),
-        ({"name": "all"}, "already"),
         ({"choice": parse_choice([], "")}, "no disk"),
         ({"retention": Retention(last=-1)}, "out of reach"),
         ({"schedule": Schedule()}, "--every or --cron"),
@@ -154,6 +153,14 @@ def test_a_policy_that_cannot_be_is_refused_in_one_line(changes: dict[str, Any],
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError):
         edited(NIGHTLY, changes, NOON, {"all"})
+
+
+def test_a_name_that_another_policy_has_is_taken_and_no_wrong_usage() -> None:
+    with pytest.raises(ExistsError, match="there is a policy nightly already"):
+        check_policy(NIGHTLY, NOON, {"nightly"})
+    with pytest.raises(ExistsError, match="already"):
+        edited(NIGHTLY, {"name": "all"}, NOON, {"nightly", "all"})
+    assert ExistsError.exit_code == 1
 
 
 def test_p1_a_policy_without_a_selector_is_refused() -> None:

@@ -93,6 +93,19 @@ def test_nothing_is_left_of_a_pool_that_could_not_be_made(
 # What is none
 
 
+def test_what_nobody_lets_us_look_into_is_not_said_to_be_no_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(path: str, **options: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(PoolError, match="may not be looked into"):
+        Pool(str(tmp_path / "hidden"))
+    with pytest.raises(PoolError, match="may not be looked into"):
+        check_pool(str(tmp_path / "hidden"))
+
+
 @pytest.mark.parametrize("name", ["missing", "empty", "file", "half"])
 def test_what_is_no_pool_is_refused_and_untouched(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()

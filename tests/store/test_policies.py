@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rowfs.base.errors import NotFoundError, UsageError
+from rowfs.base.errors import ExistsError, NotFoundError
 from rowfs.base.format import ID_KEY, POLICIES
 from rowfs.rules.policies import Policy
 from rowfs.rules.retention import Retention
@@ -83,10 +83,10 @@ def test_its_snapshots_are_told_by_its_id_whatever_they_are_called(home: Home) -
 
 def test_names_are_one_policys_alone(pool: Pool) -> None:
     made = nightly(pool)
-    with pytest.raises(UsageError, match="there is a policy nightly already"):
+    with pytest.raises(ExistsError, match="there is a policy nightly already"):
         nightly(pool)
     other = nightly(pool, "other")
-    with pytest.raises(UsageError, match="already"):
+    with pytest.raises(ExistsError, match="already"):
         pool.policies.edit(other, {"name": "nightly"}, NOW)
     pool.policies.edit(made, {"name": "nightly", "paused": True}, NOW)
     with pytest.raises(NotFoundError, match="there is no policy x"):
