@@ -28,6 +28,7 @@ BACKLOG = 128
 PAUSE_S = 0.1  # before the next try, when nobody can be accepted
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_FILE = (errno.EROFS, errno.EACCES, errno.EISDIR)  # where the socket cannot have one
 
 
 class Server:
@@ -75,13 +76,15 @@ class Server:
     # The socket
 
     def _bind_all(self) -> list[trio.socket.SocketType]:
-        """Both sockets; on a host that is only to be read, the one that needs no file."""
+        """Both sockets; on a host that is only to be read, or where a directory is in the way, the one with no file."""
         abstract = self._bind_abstract()
         try:
             named = self._bind()
         except OSError as error:
-            if abstract is None or error.errno not in (errno.EROFS, errno.EACCES):
+            if abstract is None or error.errno not in _NO_FILE:
                 raise
+            if error.errno == errno.EISDIR:
+                log.warning("the daemon listens without %s: it is a directory, which should not be there", SOCKET_FILE)
             return [abstract]
         return [named, abstract] if abstract else [named]
 

@@ -288,7 +288,11 @@ class Operations(pyfuse3.Operations):
             self._pool.check_writable()
         info = self._open(node, flags, ctx)
         if flags & os.O_TRUNC and isinstance(node, Disk):  # the kernel leaves that to us
-            await self._service.resize(node, 0)
+            try:
+                await self._service.resize(node, 0)
+            except BaseException:
+                self._close(info.fh)  # the kernel has no handle, and will not
+                raise
         return info
 
     @staticmethod

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EFBIG, ENOENT, ENOSPC, EROFS, ESTALE
+from errno import EFBIG, EIO, ENOENT, ENOSPC, EROFS, ESTALE
 
 import pytest
 import trio
 
-from rowfs.base.errors import StorageError
+from rowfs.base.errors import CorruptionError, StorageError
 from rowfs.base.times import TIME_NS_MAX, TIME_NS_MIN
 from rowfs.base.units import DISK_BYTES_MAX, MIB, TIB
 from tests.operations.conftest import Log
@@ -287,6 +287,23 @@ async def test_opening_a_disk_can_empty_it(fs: Fs) -> None:
     await fs.put(handle, 0, "new")
     await fs.close(handle)
     assert await fs.holds("vm", "new") and await fs.holds(".snapshots/vm/s", "one", "two")
+
+
+async def test_a_disk_that_opening_cannot_empty_is_left_without_a_handle(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fs.disk("vm", 1, "one")
+    disk = fs.pool.catalog.disk("vm")
+
+    async def resize(*_: object) -> None:
+        raise CorruptionError("a page is damaged")
+
+    monkeypatch.setattr(fs.service, "resize", resize)
+    with refused(EIO):
+        await fs.open("vm", os.O_WRONLY | os.O_TRUNC)
+    assert (disk.handles, disk.writers) == (0, 0)
+    assert await fs.holds("vm", "one")
+    assert "open: a page is damaged" in log.take()
 
 
 async def test_a_snapshot_is_taken_after_the_kernel_has_flushed_and_is_durable(fs: Fs) -> None:

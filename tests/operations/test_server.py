@@ -531,3 +531,17 @@ async def test_a_name_that_is_taken_leaves_the_socket_with_a_file(fs: Fs, log: L
                 assert "result" in await Connection(stream).ask("info")
             nursery.cancel_scope.cancel()
     assert "listens on control.sock alone" in log.take()
+
+
+async def test_a_directory_in_the_way_of_the_file_leaves_the_socket_without_one(fs: Fs, log: Log) -> None:
+    device = f"4095:{os.getpid()}"
+    (fs.home.path / "control.sock").mkdir()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(fs.pool.directory.place, fs.methods.table(), lambda: device).run)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(abstract_socket(device))
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(client.dup())) as stream:
+                assert "result" in await Connection(stream).ask("info")
+        nursery.cancel_scope.cancel()
+    assert "listens without control.sock" in log.take()
+    assert (fs.home.path / "control.sock").is_dir()
