@@ -82,7 +82,9 @@ def detach(what: str, as_json: bool) -> None:
     found = _devices(what)
     busy = [device_shown(loop) for loop in found if mounted_on(loop)]
     if busy:
-        raise BusyError(f"{what} is in use as {', '.join(busy)}: unmount that first")
+        where = ", ".join(busy)
+        in_use = f"{where} is in use" if what == found[0].device else f"{what} is in use as {where}"
+        raise BusyError(f"{in_use}: unmount that first")
     for loop in found:
         detach_device(loop)
         if not as_json:

@@ -32,6 +32,10 @@ def limit(
     params: dict[str, Any] = {name: _number(text) for name, text in numbers.items() if text not in (None, NONE)}
     params |= {name: parse_size(text) for name, text in sizes.items() if text is not None and text != NONE}
     disk = need_disk(address) if address.disk is not None else None
+    if disk is None and (space is not None or reserve is not None):
+        raise UsageError(f"--space and --reserve are of a disk: name it, as in {address.mount.mountpoint}/vm1")
+    if disk is not None and (disks is not None or provisioned is not None):
+        raise UsageError(f"--disks and --provisioned are of the pool: name {address.mount.mountpoint} alone")
     answer = ask(address.mount, "limit", disk=disk, without=without or None, **params)
     if as_json:
         say_json(answer)

@@ -191,7 +191,9 @@ def run(address: Address, name: str, confirm_clock: bool, as_json: bool) -> None
     else:
         say(f"{name}: {count(outcome['taken'], 'snapshot')} taken, {outcome['expired']} gone")
     if outcome["failures"]:
-        raise RowfsError(f"the run of {name} failed: {'; '.join(outcome['failures'])}")
+        first, *others = outcome["failures"]
+        more = f"; and {len(others)} more: rowfs policy show tells of them" if others else ""
+        raise RowfsError(f"the run of {name} failed: {first}{more}")
 
 
 @command(POLICY_DELETE)

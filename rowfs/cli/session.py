@@ -21,7 +21,7 @@ def list_disk(mount: Mount, disk: str, figures: bool = False, trimmed: bool = Fa
     """The disk object of `disk`. Raises RowfsError when there is none."""
     for found in ask(mount, "list", disks=[disk], figures=figures, trimmed=trimmed or None):
         return dict(found)
-    raise NotFoundError(f"there is no disk {disk}")
+    raise NotFoundError(f"there is no disk {disk}: rowfs list shows those there are")
 
 
 def snapshot_names(mount: Mount, disk: str) -> list[str]:

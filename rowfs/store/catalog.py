@@ -172,7 +172,7 @@ class Catalog:
         """The disk of that name. Raises NotFoundError."""
         disk = self.disks.get(name)
         if disk is None:
-            raise NotFoundError(f"there is no disk {name}")
+            raise NotFoundError(f"there is no disk {name}: rowfs list shows those there are")
         if disk.head is None:
             raise NotFoundError(f"the disk {name} is deleted, only its snapshots are left: clone one of them")
         return disk
@@ -181,7 +181,7 @@ class Catalog:
         """The disk of that name, be it deleted with its snapshots left. Raises NotFoundError."""
         disk = self.disks.get(name)
         if disk is None:
-            raise NotFoundError(f"there is no disk {name}")
+            raise NotFoundError(f"there is no disk {name}: rowfs list shows those there are")
         return disk
 
     def snapshot(self, disk: Disk, name: str) -> Snapshot:

@@ -125,7 +125,8 @@ async def test_an_unknown_method_and_bad_params_are_told_apart(fs: Fs) -> None:
 async def test_an_error_of_rowfs_names_its_errno(fs: Fs) -> None:
     async with served(fs) as connection:
         answer = await connection.ask("snapshot", disk="vm")
-        assert answer["error"] == {"code": -32000, "message": "there is no disk vm", "data": {"errno": "ENOENT"}}
+        message = "there is no disk vm: rowfs list shows those there are"
+        assert answer["error"] == {"code": -32000, "message": message, "data": {"errno": "ENOENT"}}
         answer = await connection.ask("create", disk="a@b", size_bytes=1)
         assert (answer["error"]["code"], answer["error"]["data"]["errno"]) == (-32602, "EINVAL")
 

@@ -173,7 +173,7 @@ def test_detach_finds_the_devices_of_a_file(world: World, devices: Devices, gone
     for other in ("/dev/loop4", "/dev/loop6"):
         assert "not on a rowfs mount: use losetup -d" in world.run("detach", other)[2]
     assert "/dev/loop5 is not attached" in world.run("detach", "/dev/loop5")[2]
-    assert "there is no disk vm2" in world.run("detach", world.mount / "vm2")[2]
+    assert "there is no disk vm2: rowfs list shows those there are" in world.run("detach", world.mount / "vm2")[2]
     assert len(gone) == 4
 
 
@@ -192,6 +192,8 @@ def test_nothing_is_detached_when_one_device_is_mounted(world: World, devices: D
     world.answer(list=[disk("vm1")])
     code, _, err = world.run("detach", world.mount / "vm1")
     assert (code, gone) == (1, []) and "/dev/loop3 (mounted on /mnt/a b)" in err
+    _, _, err = world.run("detach", "/dev/loop3")
+    assert err == "rowfs: /dev/loop3 (mounted on /mnt/a b) is in use: unmount that first\n"
 
 
 def test_who_may_not_ask_a_device_is_told_so(world: World, devices: Devices, gone: list[str]) -> None:

@@ -47,3 +47,13 @@ def test_of_the_pool(world: World) -> None:
 def test_what_is_no_limit_is_wrong_usage(world: World, words: tuple[str, ...]) -> None:
     assert world.run("limit", world.mount, *words)[0] == 2
     assert world.asked() == []
+
+
+def test_a_limit_of_the_other_kind_of_thing_is_told_by_its_option(world: World) -> None:
+    for option in ("--disks", "--provisioned"):
+        code, _, err = world.run("limit", world.mount / "vm1", option, "3")
+        assert (code, err) == (2, f"rowfs: --disks and --provisioned are of the pool: name {world.mount} alone\n")
+    for option in ("--space", "--reserve"):
+        code, _, err = world.run("limit", world.mount, option, "3")
+        assert code == 2 and err.startswith("rowfs: --space and --reserve are of a disk: name it, as in ")
+    assert world.asked() == []
