@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import struct
-from errno import EACCES, EPERM, EROFS
+from errno import EACCES, EPERM, EROFS, EWOULDBLOCK
 
 from rowfs.base.errors import HeldError
 from rowfs.base.mountinfo import is_below, parse
@@ -50,24 +50,41 @@ def file_system_type(path: str) -> str:
 
 
 class Lock:
-    """A file held with flock(2) while this object is open; the kernel lets go of it when the process dies."""
+    """A file held with flock(2) while this object is open; the kernel lets go of it when the process dies.
+
+    So is the directory that it is in: a file can be removed, and whoever makes it anew would hold another one.
+    """
 
     def __init__(self, path: str, what: str, read_only: bool = False) -> None:
         """With `read_only` it need not be one that can be written: then it is shared with others who only read.
 
         Raises HeldError naming the holder of `what`, PoolError for what is no file of ours, OSError.
         """
-        self._fd, self._writable = _opened_lock(path, read_only)
+        self._directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self._fd, (fcntl.LOCK_EX if self._writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            self._fd, self._writable = _opened_lock(path, read_only)
+        except BaseException:
+            os.close(self._directory)
+            raise
+        try:
+            self._take()
         except BlockingIOError:
-            said = _HOLDER.match(os.read(self._fd, HOLDER_BYTES_MAX))
-            os.close(self._fd)
+            said = _holder(self._fd)
+            self.close()
             holder, mounted, device = said.groups(b"") if said else (b"another process", b"", b"")
             error = HeldError(f"{what} is in use by {os.fsdecode(holder + mounted)}")
             error.mounted_as = device.decode() or None
             raise error from None
         self.say()
+
+    def _take(self) -> None:
+        mode = (fcntl.LOCK_EX if self._writable else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        fcntl.flock(self._fd, mode)
+        try:
+            fcntl.flock(self._directory, mode)
+        except OSError as error:  # NFS locks no directory
+            if error.errno == EWOULDBLOCK:
+                raise
 
     def say(self, mountpoint: str = "", device: str = "") -> None:
         """Have the file tell others who holds it, and which mount the pool is shown on, if any. Best effort."""
@@ -82,9 +99,18 @@ class Lock:
 
     def close(self) -> None:
         """Let go. The lock itself, too: threads with descriptors of their own (`run_apart`) have a copy of this one."""
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
-        os.close(self._fd)
+        for fd in (self._directory, self._fd):
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+
+
+def _holder(fd: int) -> re.Match[bytes] | None:
+    """What the holder of a lock wrote into it."""
+    try:
+        return _HOLDER.match(os.read(fd, HOLDER_BYTES_MAX))
+    except IsADirectoryError:  # nobody could write
+        return None
 
 
 def _opened_lock(path: str, read_only: bool) -> tuple[int, bool]:

@@ -100,3 +100,14 @@ def test_who_holds_a_lock_says_which_mount_it_serves(tmp_path: Path) -> None:
         Lock(path, "the thing")
     assert caught.value.mounted_as is None
     lock.close()
+
+
+def test_a_lock_whose_file_was_removed_keeps_others_out_all_the_same(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = Lock(path, "the thing")
+    os.unlink(path)
+    for read_only in (False, True):
+        with pytest.raises(HeldError, match="the thing is in use by another process"):
+            Lock(path, "the thing", read_only)
+    lock.close()
+    Lock(path, "the thing").close()
