@@ -39,7 +39,7 @@ import sys, trio
 from rowfs.service.kernelcache import KernelCache
 from rowfs.process.daemon import main
 async def flush(self, disk):
-    open(self.mountpoint + ".frozen", "w").close()
+    open(self._own.mountpoint + ".frozen", "w").close()
     await trio.sleep_forever()
 KernelCache.flush = flush
 sys.exit(main())
