@@ -26,6 +26,7 @@ CONNECTIONS_MAX, CONNECTIONS_MIN = 256, 4
 RESERVED = 128  # descriptors that no connection gets: for the pool, for looking at the host, for unmounting
 BACKLOG = 128
 PAUSE_S = 0.1  # before the next try, when nobody can be accepted
+ENDING_S = 6.0  # that a daemon may take to end when its mount is gone, and a little more (process/daemon.py)
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _NO_FILE = (errno.EROFS, errno.EACCES, errno.EISDIR)  # where the socket cannot have one
@@ -52,6 +53,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._crowded = False  # clients are being refused
         self._abstract: trio.socket.SocketType | None = None
+        self._taken = False  # by somebody else is its name
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the socket's file is there only meanwhile."""
@@ -63,6 +65,8 @@ class Server:
                 async with trio.open_nursery() as accepting, trio.open_nursery() as clients:
                     for listener in listeners:
                         accepting.start_soon(self._accept_always, listener, spare, clients)
+                    if self._taken:
+                        accepting.start_soon(self._accept_late, stack, spare, clients)
                     await trio.sleep_forever()
             finally:
                 with contextlib.suppress(OSError):  # whoever binds next removes what is left
@@ -109,8 +113,11 @@ class Server:
             os.close(directory)
         return trio.socket.from_stdlib_socket(bound)
 
-    def _bind_abstract(self) -> trio.socket.SocketType | None:
-        """By this name we are found when the file is not: the pool's directory was moved, or the file removed."""
+    def _bind_abstract(self, last: bool = False) -> trio.socket.SocketType | None:
+        """By this name we are found when the file is not: the pool's directory was moved, or the file removed.
+
+        None: it is taken. That is a reason for a line in the log when it is tried for the `last` time.
+        """
         if not self._device():
             return None
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -118,7 +125,9 @@ class Server:
             bound.bind(abstract_socket(self._device()))
             bound.listen(BACKLOG)
         except OSError as error:  # anybody may take the name, but not answer for us: clients look who listens
-            log.warning("the daemon listens on %s alone: %s", SOCKET_FILE, error.strerror)
+            self._taken = error.errno == errno.EADDRINUSE
+            if last or not self._taken:
+                log.warning("the daemon listens on %s alone: %s", SOCKET_FILE, error.strerror)
             bound.close()
             return None
         self._abstract = trio.socket.from_stdlib_socket(bound)
@@ -134,6 +143,17 @@ class Server:
             bound.bind(path)
 
     # Clients
+
+    async def _accept_late(self, stack: contextlib.ExitStack, spare: _Spare, nursery: trio.Nursery) -> None:
+        """Linux gives a mount's number away at once, and a daemon whose mount is gone may take a moment to end."""
+        end = trio.current_time() + ENDING_S
+        late = False
+        while self._taken and not late:
+            await trio.sleep(PAUSE_S)
+            late = trio.current_time() >= end
+            if (bound := self._bind_abstract(late)) is not None:
+                self._taken = False
+                await self._accept_always(stack.enter_context(bound), spare, nursery)
 
     async def _accept_always(self, listener: trio.socket.SocketType, spare: _Spare, nursery: trio.Nursery) -> None:
         while not await contained("accepting clients", self._accept_all, listener, spare, nursery):

@@ -9,7 +9,7 @@ import resource
 from importlib import import_module
 
 # What libraries import while they work. tests/faults/test_torment.py fails for one that is missing here.
-IMPORTS = ("encodings.unicode_escape", "numpy.ma")
+IMPORTS = ("encodings.unicode_escape", "importlib.readers", "numpy.ma")
 DESCRIPTORS = 4096  # at least, where the system lets us: control/server.py bounds what clients can take of them
 
 

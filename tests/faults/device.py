@@ -132,6 +132,9 @@ class FakeData:
         self.device.sync()
         self.device.after_call("sync")
 
+    def write_back(self) -> None:
+        """As DataFile.write_back: nothing is durable by that, whatever reaches the disk."""
+
     def punch(self, first: int, blocks: int) -> None:
         """As DataFile.punch."""
         for block in range(first, first + blocks):

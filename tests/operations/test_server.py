@@ -522,7 +522,10 @@ async def test_who_may_not_speak_holds_nobody_up_at_the_door_that_is_open_to_all
         nursery.cancel_scope.cancel()
 
 
-async def test_a_name_that_is_taken_leaves_the_socket_with_a_file(fs: Fs, log: Log) -> None:
+async def test_a_name_that_is_taken_leaves_the_socket_with_a_file(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "ENDING_S", 0.0)
     device = f"4095:{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(abstract_socket(device))
@@ -530,8 +533,23 @@ async def test_a_name_that_is_taken_leaves_the_socket_with_a_file(fs: Fs, log: L
             await nursery.start(Server(fs.pool.directory.place, fs.methods.table(), lambda: device).run)
             async with await trio.open_unix_socket(str(fs.home.path / "control.sock")) as stream:
                 assert "result" in await Connection(stream).ask("info")
+            await until(lambda: log.lines, "a line in the log")
             nursery.cancel_scope.cancel()
     assert "listens on control.sock alone" in log.take()
+
+
+async def test_a_name_that_a_daemon_before_has_until_it_ends_is_taken_after_it(fs: Fs) -> None:
+    device = f"4095:{os.getpid()}"
+    async with trio.open_nursery() as nursery:
+        with socket.socket(socket.AF_UNIX) as taken:
+            taken.bind(abstract_socket(device))
+            server = Server(fs.pool.directory.place, fs.methods.table(), lambda: device)
+            await nursery.start(server.run)
+        await until(lambda: server._abstract is not None, "the name")
+        with trio.socket.socket(trio.socket.AF_UNIX) as client:
+            await client.connect(abstract_socket(device))
+            assert "result" in await Connection(trio.SocketStream(client)).ask("info")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_directory_in_the_way_of_the_file_leaves_the_socket_without_one(fs: Fs, log: Log) -> None:
