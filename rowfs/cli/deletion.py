@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,14 @@ class Request:
     params: dict[str, Any]
     kept: int = 0
 
+    def addresses(self) -> list[str]:
+        """What goes, as `delete_several` takes it."""
+        if self.params.get("keep_disk"):
+            return [f"{self.disk}@"]
+        return (
+            [f"{self.disk}@{spec}" for spec in self.params["snapshots"]] if "snapshots" in self.params else [self.disk]
+        )
+
 
 @command(DELETE)
 def delete(
@@ -43,14 +52,35 @@ def delete(
     else:
         chosen = chosen_snapshots(addresses, selector)
         requests = [Request(mount, disk, {"snapshots": names}) for mount, disk, names in chosen]
+    options: dict[str, Any] = {"dry_run": dry_run or None, "force": force or None, "wait": wait or None}
     answers = []
-    for request in requests:
-        params = request.params | {"dry_run": dry_run or None, "force": force or None, "wait": wait or None}
-        answers.append(ask(request.mount, "delete", disk=request.disk, **params))
+    for mount, asked in _by_mount(requests).items():
+        if len(asked) == 1:
+            answer = ask(mount, "delete", disk=asked[0].disk, **asked[0].params, **options)
+            answers.append(answer)
+            told = [_deleted(asked[0], answer, dry_run) + _frees(answer, dry_run, wait), *_stays(asked[0], dry_run)]
+        else:
+            named = [address for request in asked for address in request.addresses()]
+            whole = snapshots == "delete" or None
+            answer = ask(mount, "delete_several", addresses=named, all_snapshots=whole, **options)
+            answers += answer["deleted"]
+            told = []
+            for each in answer["deleted"]:
+                kept = max((request.kept for request in asked if request.disk == each["name"]), default=0)
+                request = Request(mount, each["name"], {}, max(0, kept - len(each["snapshots"])))
+                told += [_deleted(request, each, dry_run), *_stays(request, dry_run)]
+            told += _together(answer, dry_run, wait)
         if not as_json:
-            _say_deleted(request, answers[-1], dry_run, wait)
+            say(*told)
     if as_json:
         say_json(answers)
+
+
+def _by_mount(requests: Sequence[Request]) -> dict[Mount, list[Request]]:
+    found: dict[Mount, list[Request]] = {}
+    for request in requests:
+        found.setdefault(request.mount, []).append(request)
+    return found
 
 
 def _request(address: Address, with_snapshots: bool) -> Request:
@@ -66,21 +96,36 @@ def _request(address: Address, with_snapshots: bool) -> Request:
     return Request(mount, disk, {}, kept=len(snapshot_names(mount, disk)))
 
 
-def _say_deleted(request: Request, answer: dict[str, Any], dry_run: bool, wait: bool) -> None:
+def _deleted(request: Request, answer: dict[str, Any], dry_run: bool) -> str:
     disk = Address("", request.mount, request.disk)
     what = [disk.shown()] if answer["disk"] else []
     what += _snapshots_shown(disk, answer["snapshots"])
-    freed = format_size(answer["freed_bytes"])
     if answer.get("trash"):
-        say(f"{', '.join(what)}: {'would go' if dry_run else 'deleted,'} into the trash")
-    elif dry_run:
-        say(f"{', '.join(what)}: would be deleted, {freed} would come back")
-    else:
-        say(f"{', '.join(what)}: deleted, {freed} {'came' if wait else 'comes'} back")
-    if request.kept:
-        where = f"{request.mount.mountpoint.rstrip('/')}/.snapshots/{request.disk}"
-        stay = "would stay" if dry_run else "stays" if request.kept == 1 else "stay"
-        say(f"{count(request.kept, 'snapshot')} {stay} in {where} (delete that, or use --snapshots delete)")
+        return f"{', '.join(what)}: {'would go' if dry_run else 'deleted,'} into the trash"
+    return f"{', '.join(what)}: {'would be ' if dry_run else ''}deleted"
+
+
+def _frees(answer: dict[str, Any], dry_run: bool, wait: bool) -> str:
+    return "" if answer.get("trash") else f", {format_size(answer['freed_bytes'])} {_comes(dry_run, wait)} back"
+
+
+def _together(answer: dict[str, Any], dry_run: bool, wait: bool) -> list[str]:
+    if any(each.get("trash") for each in answer["deleted"]):
+        return []
+    return [f"together {format_size(answer['freed_bytes'])} {_comes(dry_run, wait)} back"]
+
+
+def _comes(dry_run: bool, wait: bool) -> str:
+    return "would come" if dry_run else "came" if wait else "comes"
+
+
+def _stays(request: Request, dry_run: bool) -> list[str]:
+    """A line for what stays of a disk that goes, if snapshots do."""
+    if not request.kept:
+        return []
+    where = f"{request.mount.mountpoint.rstrip('/')}/.snapshots/{request.disk}"
+    stay = "would stay" if dry_run else "stays" if request.kept == 1 else "stay"
+    return [f"{count(request.kept, 'snapshot')} {stay} in {where} (delete that, or use --snapshots delete)"]
 
 
 def _snapshots_shown(disk: Address, names: list[str]) -> list[str]:

@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 import trio
 
 import rowfs
-from rowfs.base.errors import CorruptionError, NotFoundError, RowfsError
+from rowfs.base.errors import CorruptionError, RowfsError
 from rowfs.base.format import FORMAT_VERSION, TEMPORARY
 from rowfs.base.inodenumbers import disk_inode, snapshot_inode
 from rowfs.base.names import SNAPSHOTS_DIR
 from rowfs.base.units import BLOCK_BYTES, check_disk_size
-from rowfs.control.chains import select
 from rowfs.control.connection import BadParams, Caller, Method
+from rowfs.control.deletion import DeletionMethods
 from rowfs.control.events import EventMethods
 from rowfs.control.groups import GroupMethods
 from rowfs.control.limits import LimitMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.policies import PolicyMethods
-from rowfs.control.reclaimed import reclaimed
 from rowfs.control.trash import TrashMethods
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
@@ -37,7 +36,7 @@ from rowfs.service.policies import PolicyRunner
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
 from rowfs.store.model import Disk, Snapshot
-from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
+from rowfs.verbs.disks import CREATE, RENAME, RESIZE, TRIM
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.pools import HELLO, UMOUNT
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
@@ -102,11 +101,11 @@ class Methods:
             "snapshot": self.snapshot,
             "rollback": self.rollback,
             "clone": self.clone,
-            "delete": self.delete,
             "diff": self.diff,
             "extents": self.extents,
             "hold": self.hold,
             "umount": self.umount,
+            **DeletionMethods(self._service).table(),
             **GroupMethods(self._service).table(),
             **MarkMethods(self._service).table(),
             **PolicyMethods(self._service, self.policies).table(),
@@ -305,38 +304,6 @@ class Methods:
         made = self._pool.clone(snapshot, targets, (snapshot.owner.mode, caller.uid, caller.gid))
         await self._service.committer.commit()
         return await self._shown(*made)
-
-    async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:
-        """Delete snapshots, or a disk with or without its snapshots."""
-        name, specs, whole_chain, keep_disk, dry_run, force, wait = parameters(params, DELETE)
-        owner = self._catalog.chain(name)
-        snapshots = list(owner.chain.values()) if whole_chain else select(owner, specs or [])
-        with_disk = specs is None and not keep_disk and owner.head is not None
-        if specs is None and not with_disk and not whole_chain:
-            raise NotFoundError(f"the disk {name} is deleted already, only its snapshots are left")
-        self._pool.check_deletable(*snapshots, what=f"the disk {name}" if with_disk else "")
-        if with_disk and not dry_run and not force:
-            await self._service.check_detached(owner, "delete")
-        freed = await counted(self._pool.figures.freed_by(snapshots, [owner] if with_disk else []))
-        if not dry_run:
-            if with_disk and self._pool.trash.keep_ns is not None:
-                await self._service.cache.flush(owner)
-            self._delete_now(owner, snapshots, with_disk)
-            await self._service.committer.commit()
-            if wait:
-                await reclaimed(self._service, caller)
-        names = [item.name for item in snapshots]
-        trashed = self._pool.trash.keep_ns is not None
-        return {"disk": with_disk, "snapshots": names, "freed_bytes": 0 if trashed else freed, "trash": trashed}
-
-    def _delete_now(self, owner: Disk, snapshots: list[Snapshot], with_disk: bool) -> None:
-        trash = self._pool.trash
-        self._pool.check_deletable(*snapshots, what=f"the disk {owner.name}" if with_disk else "")
-        if with_disk and not owner.deleted:
-            trash.delete_disk(owner, keep_snapshots=not snapshots)
-        for snapshot in snapshots:
-            if not snapshot.deleted:  # with the disk, or by someone else while the figures were counted
-                trash.delete_snapshot(snapshot)
 
     # Long results
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
 
 import trio
 
@@ -14,8 +14,9 @@ from rowfs.base.units import BLOCK_BYTES
 from rowfs.host.holders import Attachment
 from rowfs.rules.locks import Lock
 from rowfs.service.service import SLICE_S, Service
-from rowfs.store.figures import Pausing
 from rowfs.store.model import Disk, Snapshot
+
+T = TypeVar("T")
 
 
 def disk_object(
@@ -77,14 +78,15 @@ def _attached(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
     ]
 
 
-async def counted(pausing: Pausing) -> int:
+async def counted(pausing: Generator[None, None, T]) -> T:
     """Run a pausing figure in slices, so that requests go on meanwhile."""
     end = time.monotonic() + SLICE_S
     while True:
         try:
             next(pausing)
         except StopIteration as result:
-            return int(result.value)
+            found: T = result.value
+            return found
         if time.monotonic() >= end:
             await trio.lowlevel.checkpoint()
             end = time.monotonic() + SLICE_S

@@ -7,7 +7,8 @@ counted or not.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from rowfs.persist.shares import Shares
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import Extent, point_of
 from rowfs.store.lineage import Held, Lineage, branch_ids, path
-from rowfs.store.model import EPOCH_NONE, Branch, Disk, Snapshot, VersionKey
+from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Snapshot, VersionKey
 from rowfs.store.versions import Looked, Versions
 
 Pausing = Generator[None, None, int]
+T = TypeVar("T")
 Change = tuple[int, int, str]  # offset and length in bytes, "data" or "zero"
 
 
@@ -88,28 +90,38 @@ class Figures:
 
     def freed_by(self, snapshots: Collection[Snapshot], disks: Collection[Disk] = ()) -> Pausing:
         """How many bytes come back when these are deleted together. Pauses after each page."""
-        points = [(snapshot.point.branch, snapshot.epoch) for snapshot in snapshots]
-        points += [(disk.head, EPOCH_MAX) for disk in disks if disk.head is not None]
-        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch in points})
+        (freed,) = yield from self.freed_in_parts([[*snapshots, *disks]])
+        return freed
+
+    def freed_in_parts(self, parts: Sequence[Collection[Disk | Snapshot]]) -> Generator[None, None, list[int]]:
+        """The same of several parts that are deleted together, in bytes for each: they add up to what comes back.
+
+        What several of them hold together counts in one of them.
+        """
+        points = [(point.branch, point.epoch, part) for part, things in enumerate(parts) for point in _named_by(things)]
+        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch, _ in points})
         lineage = Lineage(self._versions, left.seen)
         before = Lineage(self._versions, _Left(self._catalog, set()).seen)
         counted: set[VersionKey] = set()
-        jointly: list[np.ndarray] = []  # blocks that others own too
-        freed = 0
-        for branch, epoch in points:
+        jointly: list[tuple[np.ndarray, int]] = []  # blocks that others own too, and of which part
+        freed = [0] * len(parts)
+        for branch, epoch, part in points:
             for index in sorted(set(self._unseen_pages(left, branch, epoch))):
                 for version, let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
-                    freed += int(np.count_nonzero(let_go))
+                    freed[part] += int(np.count_nonzero(let_go))
                     if self._shares:
                         addresses = version.places()[let_go]
                         shared = addresses[self._shares.further(addresses) != 0]
-                        freed -= len(shared)
-                        jointly.append(shared)
+                        freed[part] -= len(shared)
+                        jointly.append((shared, part))
                 yield
-        if jointly:  # free are those of which all owners let go
-            addresses, owners = np.unique(np.concatenate(jointly), return_counts=True)
-            freed += int(np.count_nonzero(owners > self._shares.further(addresses)))
-        return freed * BLOCK_BYTES
+        if jointly:  # free are those of which all owners let go: with the last of them
+            addresses = np.concatenate([shared for shared, _ in jointly])[::-1]
+            of_parts = np.concatenate([np.full(len(shared), part) for shared, part in jointly])[::-1]
+            addresses, last, owners = np.unique(addresses, return_index=True, return_counts=True)
+            free = of_parts[last[owners > self._shares.further(addresses)]]
+            freed = [blocks + int(np.count_nonzero(free == part)) for part, blocks in enumerate(freed)]
+        return [blocks * BLOCK_BYTES for blocks in freed]
 
     def _unseen_pages(self, left: _Left, branch: Branch, epoch: Epoch) -> Iterator[PageIndex]:
         """The pages whose versions at a point that goes may not be seen by what is left."""
@@ -285,19 +297,29 @@ class Figures:
                 )
 
 
-def finish(pausing: Pausing) -> int:
+def finish(pausing: Generator[None, None, T]) -> T:
     """Run a pausing figure to its end at once."""
     while True:
         try:
             next(pausing)
         except StopIteration as end:
-            return int(end.value)
+            found: T = end.value
+            return found
 
 
 def written(extents: Iterator[Extent]) -> Iterator[Change]:
     """Extents as the changes against nothing."""
     for offset, length in extents:
         yield offset, length, "data"
+
+
+def _named_by(things: Collection[Disk | Snapshot]) -> Iterator[Point]:
+    """The points that snapshots, and the heads of disks, hold; a disk that is deleted has none."""
+    for thing in things:
+        if isinstance(thing, Snapshot):
+            yield thing.point
+        elif thing.head is not None:
+            yield Point(thing.head, EPOCH_MAX)
 
 
 def _clip(offset: int, length: int, address: int, size: int) -> Iterator[Change]:

@@ -169,6 +169,7 @@ A locked snapshot is not deleted, and neither is what would go together with it 
         "rowfs delete /mnt/rowfs/vm1@before",
         "rowfs delete --dry-run /mnt/rowfs/vm1@monday..friday",
         "rowfs delete /mnt/rowfs/vm1@a,b,c",
+        "rowfs delete --dry-run /mnt/rowfs/vm1@a /mnt/rowfs/vm2@b..d /mnt/rowfs/clone",
         "rowfs delete /mnt/rowfs/vm1 --snapshots delete",
         "rowfs delete /mnt/rowfs/.snapshots/vm1",
         "rowfs delete -l env=test /mnt/rowfs",
@@ -236,8 +237,9 @@ what would come back.
 | `MNT/.snapshots/vm1` | all snapshots of the disk, which stays |
 
 A snapshot whose name looks like a range or a list is meant before a range or list is; its path
-`MNT/.snapshots/vm1/name` always means it. Addresses are worked off one after the other, and the first error ends
-that. JSON: an array with the answer for each.
+`MNT/.snapshots/vm1/name` always means it. Of several addresses on a mount all go, in one commit, or none; what comes
+back is that of all together, which is more than the sum of what each alone would free where they share blocks. JSON: an
+array with the answer for each disk; of several, each has its `name`, and their `freed_bytes` add up to what comes back.
 
 A disk that is attached to a loop device is not deleted unless `--force`: who works on it would go on with what nobody
 sees any more, and its blocks come back only when it is detached. A disk that is open otherwise lives on, as a file
@@ -249,5 +251,33 @@ any file: an attached disk, too, is gone from the mount then, and lives on in it
     $ rowfs delete /mnt/rowfs/vm1
     /mnt/rowfs/vm1: deleted, 300M comes back
     3 snapshots stay in /mnt/rowfs/.snapshots/vm1 (delete that, or use --snapshots delete)
+    $ rowfs delete --dry-run /mnt/rowfs/golden@v1 /mnt/rowfs/ci-01
+    /mnt/rowfs/golden@v1: would be deleted
+    /mnt/rowfs/ci-01: would be deleted
+    together 2.1G would come back
+""",
+)
+
+DELETE_SEVERAL = Verb(
+    name="delete_several",
+    about="Delete disks and snapshots of several disks together.",
+    inputs=(
+        wire(
+            Param("addresses", Kind.NAMES),
+            Param("all_snapshots", Kind.FLAG, required=False),
+            Param("dry_run", Kind.FLAG, required=False),
+            Param("force", Kind.FLAG, required=False),
+            Param("wait", Kind.FLAG, required=False),
+        ),
+    ),
+    method="delete_several",
+    errors=DELETE.errors,
+    progress="bytes",
+    changes=True,
+    result="""\
+`{"deleted": [{"name": disk, …}…], "freed_bytes": n}`, with one object for each disk, as `delete` answers. An address is
+`disk`, `disk@snapshot`, `disk@a..c` or `disk@`, which means all its snapshots, as `all_snapshots` does of the disks
+that go. All or none, in one commit. `freed_bytes`: what comes back, together; those of the disks add up to it, and what
+several hold together counts in one of them
 """,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rowfs.verbs.declare import Declared, Verb, each_verb
-from rowfs.verbs.disks import CREATE, DELETE, RENAME, RESIZE, TRIM
+from rowfs.verbs.disks import CREATE, DELETE, DELETE_SEVERAL, RENAME, RESIZE, TRIM
 from rowfs.verbs.events import EVENTS
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.limits import LIMIT
@@ -28,6 +28,7 @@ DECLARED: tuple[Declared, ...] = (
     RENAME,
     TRIM,
     DELETE,
+    DELETE_SEVERAL,
     SNAPSHOT,
     ROLLBACK,
     CLONE,

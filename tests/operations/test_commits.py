@@ -271,6 +271,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "rollback": {"disk": "vm", "snapshot": "s"},
     "clone": {"disk": "vm", "snapshot": "s", "targets": ["new"]},
     "delete": {"disk": "vm"},
+    "delete_several": {"addresses": ["vm@"]},
 }
 
 

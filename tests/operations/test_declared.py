@@ -20,6 +20,7 @@ GIVEN: dict[str, Any] = {
     "snapshots": ["a"],
     "group": "g",
     "targets": ["new"],
+    "addresses": ["vm@a"],
     "to": "new",
     "name": "{}-new",
     "size_bytes": B,

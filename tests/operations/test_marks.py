@@ -6,7 +6,7 @@ from errno import EINVAL, ENOENT, EPERM
 
 import pytest
 
-from rowfs.control import methods
+from rowfs.control import deletion
 from tests.operations.helpers import Fs, refused
 from tests.operations.test_methods import chain, fails
 
@@ -119,10 +119,10 @@ async def test_mv_over_a_disk_leaves_its_locked_snapshots(fs: Fs) -> None:
 async def test_a_lock_that_is_set_while_figures_are_counted_holds(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
     await chain(fs)
 
-    async def counted(pausing: object) -> int:
+    async def counted(pausing: object) -> list[int]:
         await fs.ask("lock", disk="vm", snapshots=["b"])
-        return 0
+        return [0]
 
-    monkeypatch.setattr(methods, "counted", counted)
+    monkeypatch.setattr(deletion, "counted", counted)
     await fails(fs, EPERM, "delete", disk="vm", snapshots=["a", "b"])
     assert list(fs.pool.catalog.disk("vm").chain) == list("abcd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from errno import EEXIST, EINVAL, ENAMETOOLONG, ENOENT, errorcode
+from errno import EEXIST, EINVAL, ENAMETOOLONG, ENOENT, EPERM, errorcode
 from typing import Any
 
 import pytest
@@ -229,6 +229,7 @@ DURABLE: dict[str, dict[str, Any]] = {
     "rollback": {"disk": "vm", "snapshot": "a"},
     "clone": {"disk": "vm", "snapshot": "a", "targets": ["new"]},
     "delete": {"disk": "vm"},
+    "delete_several": {"addresses": ["vm@"]},
 }
 
 
@@ -274,6 +275,49 @@ async def test_a_deletion_frees_what_its_dry_run_said(fs: Fs, specs: list[str], 
     assert before - (await fs.ask("info"))["used_bytes"] == said["freed_bytes"]
     assert set(await fs.list(".snapshots/vm")) == set("abcd") - set(names)
     assert await fs.holds("vm", *"wxyz")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "left"),
+    [
+        (["vm@a..d", "vm@b", "clone@x"], []),
+        (["clone", "vm@d", "clone@x"], ["vm@a", "vm@b", "vm@c"]),
+        (["vm@", "clone"], ["clone@x"]),
+        (["vm", "clone@..x"], ["vm@a", "vm@b", "vm@c", "vm@d"]),
+        (["clone", "vm", "vm@a", "clone@"], ["vm@b", "vm@c", "vm@d"]),
+    ],
+)
+async def test_what_several_disks_free_together_is_what_their_dry_run_said(
+    fs: Fs, addresses: list[str], left: list[str]
+) -> None:
+    """The clone shares with the snapshots, and writes beside them: alone each frees less than all together."""
+    await chain(fs)
+    await fs.ask("clone", disk="vm", snapshot="b", targets=["clone"])
+    await fs.write("vm", 0, *"wxyz")
+    await fs.write("clone", 1, "c")
+    await fs.snapshot("clone", "x")
+    await fs.write("clone", 0, "d")
+    before = (await fs.ask("info"))["used_bytes"]
+    said = await fs.ask("delete_several", addresses=addresses, dry_run=True)
+    assert (await fs.ask("info"))["used_bytes"] == before
+    assert [item["name"] for item in said["deleted"]] == list(dict.fromkeys(item.split("@")[0] for item in addresses))
+    assert sum(item["freed_bytes"] for item in said["deleted"]) == said["freed_bytes"] > 0
+    assert await fs.ask("delete_several", addresses=addresses, wait=True) == said
+    assert before - (await fs.ask("info"))["used_bytes"] == said["freed_bytes"]
+    there = [f"{disk['name']}@{item['name']}" for disk in await fs.ask("list") for item in disk["snapshots"]]
+    assert sorted(there) == left
+
+
+async def test_of_several_all_go_or_none(fs: Fs) -> None:
+    await chain(fs)
+    await fs.ask("clone", disk="vm", snapshot="b", targets=["clone"])
+    await fs.ask("lock", disk="vm", snapshots=["c"])
+    await fails(fs, EPERM, "delete_several", addresses=["clone", "vm@a..d"])
+    await fails(fs, EPERM, "delete_several", addresses=["vm", "clone"], all_snapshots=True, dry_run=True)
+    await fails(fs, ENOENT, "delete_several", addresses=["clone", "vm@x"])
+    await fails(fs, EINVAL, "delete_several", addresses=[])
+    assert set(await fs.list(".snapshots/vm")) == set("abcd")
+    assert "clone" in await fs.list("")
 
 
 async def test_a_name_that_looks_like_a_range_comes_before_the_range(fs: Fs) -> None:

@@ -191,10 +191,28 @@ def test_delete_a_disk_says_which_snapshots_stay(world: World) -> None:
     assert world.asked() == [("delete", {"disk": "vm1", "all_snapshots": True})]
 
 
-def test_delete_several_answers_with_an_array(world: World) -> None:
-    world.answer(delete=DELETED)
-    code, out, _ = world.run("delete", world.mount / "vm1@a", world.mount / "vm2@a", "--json")
-    assert (code, json.loads(out)) == (0, [DELETED, DELETED])
+def test_delete_several_asks_for_all_of_them_at_once(world: World) -> None:
+    both = [DELETED | {"name": "vm1", "freed_bytes": 0}, DELETED | {"name": "vm2", "disk": True, "snapshots": []}]
+    world.answer(delete_several={"deleted": both, "freed_bytes": 4096}, list=[disk("vm2", snapshot("k"))])
+    what = [world.mount / name for name in ("vm1@a,b", ".snapshots/vm3", "vm2")]
+    code, out, _ = world.run("delete", *what, "--dry-run")
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            f"{world.mount}/vm1@a, {world.mount}/vm1@b: would be deleted",
+            f"{world.mount}/vm2: would be deleted",
+            f"1 snapshot would stay in {world.mount}/.snapshots/vm2 (delete that, or use --snapshots delete)",
+            "together 4.0K would come back",
+        ],
+    )
+    addresses = ["vm1@a", "vm1@b", "vm3@", "vm2"]
+    assert world.asked()[-1] == ("delete_several", {"addresses": addresses, "dry_run": True})
+    code, out, _ = world.run("delete", *what, "--json", "--wait", "--snapshots", "delete")
+    assert (code, json.loads(out)) == (0, both)
+    assert world.asked()[-1] == ("delete_several", {"addresses": addresses, "all_snapshots": True, "wait": True})
+    world.answer(delete_several={"deleted": [each | {"trash": True} for each in both], "freed_bytes": 0})
+    out = world.run("delete", world.mount / "vm1@a", world.mount / "vm2@b")[1]
+    assert out.splitlines()[-1] == f"{world.mount}/vm2: deleted, into the trash"
 
 
 def test_nothing_is_deleted_when_one_address_is_wrong(world: World) -> None:
