@@ -17,7 +17,7 @@ from rowfs.service.committer import Committer
 from rowfs.store.pool import Pool
 from tests.store.helpers import Home, put
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 
 
 class SlowData(DataFile):

@@ -57,7 +57,9 @@ def test_the_daemon_lives_on_and_goes_on_when_there_is_space_again(mounted: Moun
     pid, foreign = mounted.pid, mounted.pool.parent / "foreign"
     fill(foreign)
     for number in range(4):
-        os.sync()  # what was mapped is clean then, and wants blocks when it is written to
+        run(
+            "sync", "--file-system", mounted.pool
+        )  # what was mapped is clean then, and wants blocks when it is written to
         for at, data in ((0, noise(number, MIB)), (300 * MIB, noise(number, 8 * MIB))):
             with contextlib.suppress(OSError):
                 write_direct(mounted.path("vm"), at, data)

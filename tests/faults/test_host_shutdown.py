@@ -45,7 +45,7 @@ def test_control_a_shutdown_loses_what_was_not_synced(host: Host) -> None:
     files = {name: host.where / name for name in ("synced", "overwritten", "new", "renamed over")}
     for name in ("synced", "overwritten", "renamed over"):
         files[name].write_bytes(noise("old", MIB))
-    os.sync()
+    run("sync", "--file-system", host.where)
     write_file(str(files["synced"]), noise("new", MIB), sync=True)
     write_file(str(files["overwritten"]), noise("new", MIB))
     files["new"].write_bytes(noise("new", MIB))

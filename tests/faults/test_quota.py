@@ -31,7 +31,9 @@ def limit(path: Path, size: str) -> None:
 
 
 def test_writes_are_refused_and_go_on_when_the_quota_is_raised(host: Host, tmp_path: Path) -> None:
-    mounted = Mounted(host.where / "pool", tmp_path / "mnt", expected_log=["nothing can be made durable now"])
+    # To give blocks back takes some first on btrfs: whether that is tried meanwhile depends on the machine.
+    expected = ["nothing can be made durable now", "free blocks were not given back to the host"]
+    mounted = Mounted(host.where / "pool", tmp_path / "mnt", expected_log=expected)
     run("btrfs", "subvolume", "create", mounted.pool)
     run("btrfs", "quota", "enable", host.where)
     limit(mounted.pool, "100M")

@@ -63,7 +63,7 @@ def test_control_a_daemon_that_cheats_is_caught(tmp_path: Path, crash: str, how:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 1 and done.stderr.startswith(f"after this, with seed {SEED}: "), done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -61,7 +61,7 @@ def test_control_what_is_wrong_is_noticed(tmp_path: Path, what: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 1 and done.stderr.startswith(f"after this, with seed {SEED}: "), done.stderr
     assert "Traceback" not in done.stderr, done.stderr

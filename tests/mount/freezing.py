@@ -52,12 +52,14 @@ def thawed(where: Path) -> None:
     run("timeout", "--signal=KILL", str(FROZEN_S), *dd)
 
 
-def freezers() -> list[int]:
-    """The processes that freeze."""
+def freezers(where: Path) -> list[int]:
+    """The processes that freeze what is mounted at `where`. Other tests freeze at the same time."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            if str(freezer.__file__).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            places = {word.partition(b":")[2] for word in words}  # of ID:MOUNTPOINT
+            if os.fsencode(os.path.abspath(freezer.__file__)) in words and os.fsencode(where) in places:
                 found.append(int(pid))
     return found
 

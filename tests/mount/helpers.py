@@ -27,7 +27,7 @@ from soaklib.system import alive, backing_file
 B = 4096
 MIB = 1 << 20
 LABEL_BYTES = 4096  # what an empty pool uses
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ROOT = Path(rowfs.__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "rowfs"]
 
@@ -45,7 +45,7 @@ def run(*command: str | Path, codes: Sequence[int] = (0,), **options: Any) -> su
     """Run a program to its end, which has to be one of `codes`."""
     words = [str(word) for word in command]
     done = subprocess.run(
-        words, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=120, **options
+        words, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=300, **options
     )
     assert done.returncode in codes, f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done
@@ -53,7 +53,7 @@ def run(*command: str | Path, codes: Sequence[int] = (0,), **options: Any) -> su
 
 def fails(*command: str | Path) -> str:
     """Run a program that has to fail, and not by a signal: what it says on stderr."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode > 0, f"{command} did not fail as it should\n{done.stdout}{done.stderr}"
     return done.stderr
 

@@ -22,13 +22,13 @@ from tests.mount.linux import need
 
 HOME = "/mnt/home"
 
-# Mounts that are not this test's must not be held: whoever unmounts them meanwhile would wait.
+# Mounts that are not this test's must not be held: whoever unmounts them meanwhile would wait, or find them in use.
 BEGIN = """
 keep=$1; shift
-while read -r _ mountpoint kind _; do
-    case $kind:$mountpoint in
-        fuse.rowfs:$keep/*) ;;
-        fuse.rowfs:*) umount --lazy "$mountpoint" || : ;;  # gone meanwhile
+while read -r source mountpoint kind _; do
+    case $mountpoint:$kind:$source in
+        "$keep"/* | /:*) ;;
+        *:fuse.rowfs:* | *:/dev/loop*) umount --lazy "$mountpoint" 2>/dev/null || : ;;  # gone meanwhile
     esac
 done </proc/mounts
 """
@@ -69,7 +69,7 @@ class Namespace:
             "LD_LIBRARY_PATH": "/mnt/python/lib",
         }
         environment = os.environ | python
-        return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd="/", timeout=60)
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd="/", timeout=300)
 
     def rowfs(self, user: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run rowfs as a user, in a namespace for users."""

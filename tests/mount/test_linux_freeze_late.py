@@ -14,16 +14,16 @@ from tests.mount.freezing import freezers, is_frozen, slow_daemon, stuck_writer,
 from tests.mount.helpers import COMMAND, ROOT, Mounted, fails, loop, mounted_device, until
 from tests.mount.linux import file_system, make_file_system
 
-LATE = "was not frozen, snapshotted and thawed within 1 s: no snapshot was taken"
+LATE = "was not frozen, snapshotted and thawed within {} s: no snapshot was taken"
 
 
 def test_a_freeze_that_waits_for_a_stuck_writer_is_given_up(mounted: Mounted, tmp_path: Path) -> None:
     with file_system(mounted, "vm", "ext4", tmp_path / "fs") as (where, _):
         with stuck_writer(where):
-            assert LATE in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", "1", ":vm@s")
-            assert freezers() != []  # it is in the kernel's hands until the writer ends
+            assert LATE.format(1) in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", "1", ":vm@s")
+            assert freezers(where) != []  # it is in the kernel's hands until the writer ends
             mounted.cli("snapshot", ":vm@crash")
-        until(lambda: freezers() == [], "the freeze to be undone")
+        until(lambda: freezers(where) == [], "the freeze to be undone")
         thawed(where)
         mounted.cli("snapshot", "--freeze", ":vm@frozen")
     found = {item["name"]: item["consistency"] for item in mounted.disk("vm")["snapshots"]}
@@ -51,8 +51,10 @@ def snapshot(mounted: Mounted, limit_s: int) -> subprocess.Popen[bytes]:
 
 def test_what_takes_too_long_while_frozen_is_given_up(mounted: Mounted, slow: tuple[Path, Path]) -> None:
     where, frozen = slow
-    assert LATE in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", "1", ":vm@s")
-    assert frozen.exists() and freezers() == []
+    # Time for the freeze to come about on a machine that has much else to do.
+    assert LATE.format(3) in mounted.refuses("snapshot", "--freeze", "--freeze-timeout", "3", ":vm@s")
+    assert frozen.exists()
+    until(lambda: freezers(where) == [], "the thaw")
     thawed(where)
 
 
@@ -65,7 +67,7 @@ def test_the_command_killed_while_frozen_leaves_nothing_frozen(
         until(frozen.exists, "the freeze")
         command.send_signal(number)
         command.wait()
-    until(lambda: freezers() == [], "the thaw")
+    until(lambda: freezers(where) == [], "the thaw")
     thawed(where)
 
 
@@ -76,5 +78,5 @@ def test_the_daemon_killed_while_frozen_leaves_nothing_frozen(mounted: Mounted, 
         assert is_frozen(where)
         mounted.kill_daemon()
         assert command.wait() == 1
-    until(lambda: freezers() == [], "the thaw")
+    until(lambda: freezers(where) == [], "the thaw")
     assert "Invalid argument" in fails("fsfreeze", "--unfreeze", where)  # it is not frozen

@@ -19,6 +19,7 @@ import pytest
 
 from demo import HELPER, mount_helper
 from rowfs.cli.main import COMMANDS
+from soaklib.system import alive
 from tests.mount.helpers import MIB, ROOT, Mounted, is_mounted, noise, read_file, run, until, write_file
 from tests.mount.linux import need
 from tests.mount.namespaces import HOME, Namespace, for_users
@@ -281,7 +282,9 @@ def test_a_user_takes_a_dead_mount_away(home: Path) -> None:
         owner.does("mkdir", owner.mnt)
         owner.does("mount", owner.pool, owner.mnt)
         owner.does("create", f"{owner.mnt}/vm", "1M")
-        os.kill(json.loads(owner.does("info", owner.mnt, "--json"))["pid"], signal.SIGKILL)
+        pid = json.loads(owner.does("info", owner.mnt, "--json"))["pid"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid), "the daemon to end")
         assert "is not running" in there.rowfs(OWNER, "list", owner.mnt).stderr
         owner.does("umount", owner.mnt)
         owner.does("mount", owner.pool, owner.mnt)

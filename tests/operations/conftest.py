@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from rowfs.native import extension
+from rowfs.service import committer
 from tests.operations.helpers import Fs, Listing
 from tests.store.helpers import Home
 
@@ -43,6 +44,12 @@ def fs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     monkeypatch.setattr(extension, "module", made.native)
     yield made
     made.finish()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the committer does on time it does in a moment, from its first wait on."""
+    monkeypatch.setattr(committer, "INTERVAL_S", 0.1)
 
 
 def _reply(token: Listing, name: bytes, attributes: pyfuse3.EntryAttributes, next_id: int) -> bool:

@@ -10,49 +10,58 @@ from rowfs.service import ahead
 from tests.operations.helpers import Fs, until
 
 
+class Calls(list[str]):
+    """What became of each time that the host was asked to write back."""
+
+    async def at_rest(self) -> int:
+        """How many there are when none is under way, and none was for ten looks."""
+        await until(lambda: "asked" not in self, "the host")
+        await trio.sleep(10 * ahead.EVERY_S)
+        await until(lambda: "asked" not in self, "the host")
+        return len(self)
+
+
 @pytest.fixture
-def calls(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When the host was asked to write back."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Filled by the tests' host."""
     monkeypatch.setattr(ahead, "EVERY_S", 0.005)
-    found: list[float] = []
-    write_back = fs.pool.data.write_back
+    found = Calls()
+    write_back = ahead.Ahead._write_back
 
-    def counted() -> None:
-        write_back()
-        found.append(trio.from_thread.run_sync(trio.current_time))
+    async def noted(self: ahead.Ahead) -> bool:
+        found.append("asked")
+        done = await write_back(self)
+        found[-1] = "done" if done else "failed"
+        return done
 
-    monkeypatch.setattr(fs.pool.data, "write_back", counted)
+    monkeypatch.setattr(ahead.Ahead, "_write_back", noted)
     return found
 
 
-async def test_nothing_is_written_back_ahead_without_snapshots(fs: Fs, calls: list[float]) -> None:
+async def test_nothing_is_written_back_ahead_without_snapshots(fs: Fs, calls: Calls) -> None:
     await fs.disk("vm", 4, "one")
-    await trio.sleep(0.05)
-    assert not calls
+    assert await calls.at_rest() == 0
 
 
 async def test_writes_after_a_snapshot_are_written_back_until_none_is_expected(
-    fs: Fs, calls: list[float], monkeypatch: pytest.MonkeyPatch
+    fs: Fs, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fs.disk("vm", 4, "one")
     await fs.snapshot("vm", "s")
     await until(lambda: calls, "the first")
-    await trio.sleep(0.05)
-    count = len(calls)
+    count = await calls.at_rest()
     await fs.write("vm", 1, "two")
     await until(lambda: len(calls) > count, "the next")
     monkeypatch.setattr(ahead, "EXPECTED_S", 0)
     await fs.snapshot("vm", "t")
-    await trio.sleep(0.05)
-    count = len(calls)
+    count = await calls.at_rest()
     await fs.write("vm", 2, "three")
-    await trio.sleep(0.05)
-    assert len(calls) == count
+    assert await calls.at_rest() == count
+    assert set(calls) == {"done"}
 
 
-async def test_a_host_that_cannot_is_left_alone(fs: Fs, calls: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_that_cannot_is_left_alone(fs: Fs, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
-        calls.append(0.0)
         raise StorageError("no")
 
     monkeypatch.setattr(fs.pool.data, "write_back", fails)
@@ -61,6 +70,6 @@ async def test_a_host_that_cannot_is_left_alone(fs: Fs, calls: list[float], monk
     await until(lambda: calls, "the only one")
     for number in range(3):
         await fs.write("vm", number, f"{number}")
-        await trio.sleep(0.02)
-    assert calls == [0.0]
+        assert await calls.at_rest() == 1
+    assert calls == ["failed"]
     assert await fs.holds(".snapshots/vm/s", "one", "", "", "")

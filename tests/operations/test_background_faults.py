@@ -36,7 +36,7 @@ FAULTS: dict[str, Patch] = {
 
 @pytest.mark.parametrize("task", FAULTS)
 async def test_a_fault_in_a_background_task_makes_the_pool_read_only_and_ends_nothing(
-    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch, task: str
+    soon: None, fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     monkeypatch.setattr(committer, "RETRY_S", 0.05)
     await fs.disk("vm", 2, "one", "two")
@@ -58,7 +58,7 @@ async def test_a_fault_in_a_background_task_makes_the_pool_read_only_and_ends_no
 
 
 async def test_blocks_that_could_not_be_punched_are_free_all_the_same(
-    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
+    soon: None, fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(punching, "QUIET_S", 0.01)
     await fs.disk("vm", 2, "one", "two")
