@@ -42,7 +42,7 @@ STAND_INS: dict[str, Any] = (
     | {"hold": True, "until_ns": TIME_NS_MAX, "compliance": False, "reason": ""}  # of a lock: it keeps
     | {"trash_keep_ns": TIME_NS_MAX}  # nothing is deleted for good
     | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks", "limit_provisioned_percent", "space_bytes"))
-    | {"reserve_bytes": 0}
+    | {"reserve_bytes": 0, "limit_hook": None}
     | {"policy": None, "due_ns": None, "failed": False}  # of a snapshot: nobody's, which no policy expires
     | dict.fromkeys(("clock_seen_ns", "clock_leapt_from_ns", "clock_leapt_to_ns"))  # no reading
 )
@@ -55,6 +55,10 @@ def check_field(name: str, wanted: str, item: object) -> None:
         return
     if wanted.startswith("dict"):
         _check_items(name, item, int if wanted == "dict[str, int]" else str)
+        return
+    if wanted.startswith("list[str]"):
+        if not isinstance(item, list) or not all(type(word) is str for word in item):
+            raise ValueError(f"{name} is {item!r:.40}")
         return
     python_type = str if wanted.startswith("str") else bool if wanted == "bool" else int
     if type(item) is not python_type:

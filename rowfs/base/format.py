@@ -5,6 +5,7 @@
     POOL/journal        small commits that the map does not hold yet (base.journalcode)
     POOL/lock           held by flock(2) while the pool is open; holds the pid for people to read
     POOL/control.sock   the daemon's socket
+    POOL/read-only      since when and why nothing can be written, until a mount can again
 
 Keys are big-endian, so that LMDB's order is numeric order. Records are JSON objects: readers ignore keys that they do
 not know and give missing ones their default, so a field can be added without a new format version. Ids (disks,
@@ -26,6 +27,7 @@ FORMAT_VERSION = 1
 
 DATA_FILE, MAP_DIR, JOURNAL_FILE = "data", "map", "journal"
 LOCK_FILE, SOCKET_FILE, LOG_FILE = "lock", "control.sock", "rowfs.log"
+READ_ONLY_FILE = "read-only"
 
 
 def abstract_socket(device: str) -> str:
@@ -201,6 +203,7 @@ class PoolRecord(Record):
     limit_snapshots: int | None = None  # of each chain that has no limit of its own; None: no limit, as the next two
     limit_disks: int | None = None
     limit_provisioned_percent: int | None = None  # the sizes of all disks together, of the pool's capacity
+    limit_hook: list[str] | None = None  # the words of what is run when a limit comes near; null: nothing
     clock_seen_ns: int | None = None  # the last reading of the host's clock, as rules.clock wants it
     clock_leapt_from_ns: int | None = None
     clock_leapt_to_ns: int | None = None

@@ -8,13 +8,13 @@ from typing import Any
 
 from rowfs.base.names import printable
 from rowfs.base.times import now_ns
-from rowfs.base.units import format_size
 from rowfs.cli.addresses import Address
 from rowfs.cli.client import DaemonGoneError
 from rowfs.cli.declared import command
 from rowfs.cli.output import count, local_time, say, say_json, say_warning
 from rowfs.cli.params import only_mount
 from rowfs.cli.session import ask
+from rowfs.rules.telling import told
 from rowfs.rules.times import parse_instant, to_datetime
 from rowfs.verbs.events import EVENTS
 
@@ -62,15 +62,7 @@ def _instant(text: str) -> str:
 
 def event_shown(event: dict[str, Any]) -> str:
     """An event on one line."""
-    what = event["disk"] or event["group"] or ""
-    if event["snapshot"]:
-        what += f"@{event['snapshot']}"
-    if event["group"]:
-        what = f"group {event['group']}"
-    size = f" ({format_size(event['size_bytes'])})" if event["size_bytes"] is not None else ""
-    verb = f"{event['verb']} failed" if event["failed"] else event["verb"]
-    text = f": {event['text']}" if event["text"] and event["failed"] else f" {event['text']}" if event["text"] else ""
-    said = f"{verb} {what}".rstrip() + size + text
+    said = told(*(event[key] for key in ("verb", "failed", "disk", "snapshot", "group", "size_bytes", "text")))
     return printable(f"{event['number']:>5}  {local_time(event['time'])}  {_who(event)}  {said}")
 
 

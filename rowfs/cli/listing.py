@@ -100,6 +100,8 @@ def _snapshot_row(snapshot: dict[str, Any]) -> Sequence[str]:
     keys = ("size_bytes", "referenced_bytes", "written_bytes", "freed_if_deleted_bytes")
     sizes = [size_or_nothing(snapshot.get(key)) for key in keys]
     kinds = [snapshot["consistency"], *([] if snapshot["kind"] == "user" else [snapshot["kind"]])]
+    if snapshot.get("failed"):
+        kinds.append("failed")
     if snapshot.get("lock"):
         kinds.append("locked")
     kind = ", ".join([*kinds, *map(attached_shown, snapshot.get("attached", []))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 import click
@@ -40,6 +41,14 @@ def only_mount() -> Address:
         raise UsageError(f"there are several rowfs mounts: name one of {listed}")
     (mount,) = found
     return Address(mount.mountpoint, mount)
+
+
+def hook_words(text: str) -> list[str]:
+    """The words of a hook, split as a shell would. Raises UsageError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r:.80} is no command: {error}") from None
 
 
 def _not_empty(kind: click.ParamType[Any], value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:

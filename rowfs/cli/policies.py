@@ -12,7 +12,7 @@ from rowfs.base.names import printable
 from rowfs.cli.addresses import Address, need_disk
 from rowfs.cli.declared import command
 from rowfs.cli.output import NOTHING, count, format_table, say, say_fields, say_json, say_warning
-from rowfs.cli.params import only_mount
+from rowfs.cli.params import hook_words, only_mount
 from rowfs.cli.session import ask
 from rowfs.rules.times import format_instant, parse_zone, to_ns
 from rowfs.verbs.policies import (
@@ -50,17 +50,10 @@ def _params(options: dict[str, Any]) -> dict[str, Any]:
         if value is None or value is False or value == ():
             continue
         if name in HOOKS:
-            found[name] = _words(str(value))
+            found[name] = hook_words(str(value))
         else:
             found[name] = list(value) if isinstance(value, tuple) else value
     return found
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r:.80} is no command: {error}") from None
 
 
 @command(POLICY_CREATE)

@@ -57,4 +57,5 @@ def _changed(limits: L, given: dict[str, Any], without: list[str], what: str) ->
     for name in [*given, *without]:
         if name not in defaults:
             raise BadParams(f"{what} has no limit {name}: it has {', '.join(defaults)}")
-    return replace(limits, **(given | {name: defaults[name] for name in without}))
+    words = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return replace(limits, **(given | words | {name: defaults[name] for name in without}))

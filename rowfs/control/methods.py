@@ -165,7 +165,7 @@ class Methods:
             "reclaiming": self._pool.reclaimer.pending or self._pool.space.freed_blocks > 0,
             **self._owed(),
             "hot": hot,
-            "warnings": self._warnings(figures),
+            "warnings": await self._warnings(figures),
         }
 
     def _owed(self) -> dict[str, Any]:
@@ -173,12 +173,12 @@ class Methods:
         seconds = self._service.committer.rate.seconds(owed)
         return {"owed_bytes": owed * BLOCK_BYTES, "owed_s": None if seconds is None else round(seconds, 1)}
 
-    def _warnings(self, figures: dict[str, Any]) -> list[str]:
+    async def _warnings(self, figures: dict[str, Any]) -> list[str]:
         lines = []
         used, free = figures["used_bytes"], figures["free_bytes"]
         if used >= WARN_USED * (used + free):
             lines.append(f"the pool is {100 * used // (used + free)} % full: delete snapshots or disks")
-        lines += watching.warnings(self._service)
+        lines += await watching.warnings(self._service)
         if self._service.committer.waiting:
             lines.append(f"nothing can be made durable now: {self._service.committer.waiting}")
         if self._pool.read_only_reason:

@@ -18,8 +18,9 @@ from rowfs.rules.schedules import DAYS, Schedule, next_start, parse_schedule
 from rowfs.rules.selectors import Choice, check_pattern, parse_selector
 from rowfs.rules.times import format_span, parse_span, parse_zone
 from rowfs.service.policies import PolicyRunner
-from rowfs.service.policyrun import Slices, plans
+from rowfs.service.policyrun import plans
 from rowfs.service.service import Service
+from rowfs.service.slices import Slices
 from rowfs.verbs.declare import Verb
 from rowfs.verbs.policies import (
     POLICY_CREATE,
@@ -133,7 +134,7 @@ class PolicyMethods:
         """What becomes of each snapshot of a disk."""
         (name,) = parameters(params, POLICY_EXPLAIN)
         chain = self._pool.catalog.chain(name)
-        now, clock = self._runner.now_ns(), self._runner.believed()
+        now, clock = self._runner.now_ns(), self._service.clock.believed()
         policies = self._book.all
         lines = policies.explained(self._book.taken(chain, now), now, clock)
         for policy in policies.readable.values():
@@ -230,7 +231,7 @@ class PolicyMethods:
         self._pool.check_writable()
         policy = self._book.named(name)
         if clock_is_right:
-            self._runner.confirm_clock()
+            self._service.clock.confirm()
         return _outcome(await self._runner.run_now(policy))
 
     async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:

@@ -126,6 +126,12 @@ def _opened_lock(path: str, read_only: bool) -> tuple[int, bool]:
         return os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False
 
 
+def write_durably(fd: int, content: bytes) -> None:
+    """Write what a small file holds. Raises OSError."""
+    os.write(fd, content)
+    os.fsync(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make the entries of a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

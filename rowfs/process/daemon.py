@@ -25,6 +25,7 @@ from rowfs.base.format import LOG_FILE
 from rowfs.base.names import printable
 from rowfs.control.methods import Methods
 from rowfs.control.server import Server
+from rowfs.host.journald import Journal
 from rowfs.host.views import holders_elsewhere
 from rowfs.mount import session
 from rowfs.mount.operations import Operations
@@ -35,6 +36,7 @@ from rowfs.process.options import Options, parse_options
 from rowfs.process.provisions import lay_in
 from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
+from rowfs.service.reporting import Reporter
 from rowfs.service.service import Service
 from rowfs.service.tasks import alone, contained, log_fault
 from rowfs.service.watching import Watcher
@@ -169,6 +171,7 @@ class Daemon:
         self._operations = Operations(self._service, os.getuid(), os.getgid(), born_ns, options.shown)
         methods = Methods(self._service, self._unmount)
         self._policies = methods.policies
+        self._reporter = Reporter(self._service, Journal())
         self._server = Server(pool.directory.place, methods.table(), lambda: self._own.device, pool.release_reserve)
         self._over = trio.Event()  # unmounted, and everything durable that can be
         self.ready = False  # whoever waits for the mount knows that it is there
@@ -209,6 +212,7 @@ class Daemon:
             nursery.start_soon(contained, "looking after the new mount", self._say_ready, ready_fd)
             nursery.start_soon(contained, "emptying the trash", empty_on_time, self._service)
             nursery.start_soon(contained, "watching limits", Watcher(self._service).run)
+            nursery.start_soon(self._reporter.run)
             nursery.start_soon(self._policies.run)
             if await contained("serving the kernel", session.serve):
                 self._gone = not self._left
@@ -217,6 +221,7 @@ class Daemon:
             self._pool.say_mounted()
             self._tell("unmount")
             await self._settle()
+            await contained("telling the journal", self._reporter.look)
             self._service.ending = True
             self._over.set()
             with trio.move_on_after(GOODBYE_S):
@@ -232,6 +237,7 @@ class Daemon:
         await contained("tuning the mount", trio.to_thread.run_sync, tune, self._own.device)
         extension.warn_if_missing()
         log.info("%s is mounted on %s", self._pool.path, self._mountpoint)
+        await contained("looking back", self._reporter.look_back)
         self._tell("mount", "" if self._pool.was_clean else "after it was not unmounted in order")
         self.ready = True
         if ready_fd is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from rowfs.base.errors import LimitError, UsageError
 from rowfs.base.names import printable
 from rowfs.base.units import DISK_BYTES_MAX, format_size
+from rowfs.rules.hooks import check_hook
 
 WARN_PERCENT = (75, 85, 95)
 NUMBER_MAX = (1 << 32) - 1
@@ -35,6 +36,7 @@ class PoolLimits:
     snapshots: int | None = None  # of each chain that has no limit of its own
     disks: int | None = None
     provisioned_percent: int | None = None  # the sizes of all disks together, of the pool's capacity
+    on_warning: tuple[str, ...] = ()  # what is run when any limit of the pool or a disk comes near, as words
 
 
 def check_disk_limits(limits: DiskLimits) -> DiskLimits:
@@ -53,6 +55,7 @@ def check_pool_limits(limits: PoolLimits) -> PoolLimits:
     _check_number("snapshots", limits.snapshots, 0, NUMBER_MAX)
     _check_number("disks", limits.disks, 0, NUMBER_MAX)
     _check_number("provisioned", limits.provisioned_percent, *RATIO_PERCENT)
+    check_hook(limits.on_warning)
     return limits
 
 
@@ -64,12 +67,22 @@ def _check_number(name: str, value: int | None, least: int, most: int) -> None:
 # What is refused
 
 
+def snapshots_limit(limits: DiskLimits, pool: PoolLimits) -> int | None:
+    """How many snapshots a chain may have; None: as many as there are."""
+    return pool.snapshots if limits.snapshots is None else limits.snapshots
+
+
+def snapshots_beyond(there: int, adding: int, limits: DiskLimits, pool: PoolLimits) -> int:
+    """How many of a chain of `there` snapshots have to go before it can take `adding` more."""
+    limit = snapshots_limit(limits, pool)
+    return 0 if limit is None else max(there + adding - limit, 0)
+
+
 def check_snapshots(disk: str, there: int, adding: int, limits: DiskLimits, pool: PoolLimits) -> None:
     """Raises LimitError when a chain of `there` snapshots cannot take `adding` more."""
-    own = limits.snapshots is not None
-    limit = limits.snapshots if own else pool.snapshots
-    if limit is None or there + adding <= limit:
+    if not snapshots_beyond(there, adding, limits, pool):
         return
+    own, limit = limits.snapshots is not None, snapshots_limit(limits, pool)
     whose, where = ("its limit", f"MNT/{printable(disk)}") if own else ("the pool's limit for a chain", "MNT")
     raise LimitError(
         f"the disk {printable(disk)} has {there} snapshots, and {whose} is {limit}: "

@@ -16,6 +16,7 @@ from rowfs.base.errors import CorruptionError, ExistsError, RowfsError, UsageErr
 from rowfs.base.names import check_name, printable
 from rowfs.rules.clock import Clock
 from rowfs.rules.forecast import explain, line
+from rowfs.rules.hooks import check_hook
 from rowfs.rules.records import from_plain, to_plain
 from rowfs.rules.retention import Retention, Taken, check_retention
 from rowfs.rules.schedules import Schedule, check_schedule
@@ -23,8 +24,6 @@ from rowfs.rules.selectors import Choice, Labels, check_pattern, check_value
 from rowfs.rules.times import HOUR_NS, SECOND_NS, parse_zone, to_datetime
 
 NAME_CHARACTERS_MAX = 100  # its snapshots are called so, with a time behind it
-HOOK_WORDS_MAX = 64
-HOOK_CHARACTERS_MAX = 4096
 HOOK_LIMIT_NS = 30 * SECOND_NS
 
 
@@ -89,21 +88,10 @@ def check_policy(policy: Policy, now_ns: int, taken: Container[str] = ()) -> Pol
             "the policy would take snapshots of no disk: say of which with --disks 'vm*' or --label env=prod"
         )
     for what in (policy.hooks.pre, policy.hooks.post, policy.hooks.on_failure):
-        _check_hook(what)
+        check_hook(what)
     if not SECOND_NS <= policy.hooks.limit_ns <= HOUR_NS:
         raise UsageError("a hook has between 1s and 1h")
     return policy
-
-
-def _check_hook(words: tuple[str, ...]) -> None:
-    if not words:
-        return
-    if not words[0].startswith("/"):
-        raise UsageError(
-            f"the hook {printable(words[0])[:80]!r} has to be the full path of a program, as /usr/bin/true"
-        )
-    if len(words) > HOOK_WORDS_MAX or sum(map(len, words)) > HOOK_CHARACTERS_MAX or any("\0" in word for word in words):
-        raise UsageError(f"a hook has at most {HOOK_WORDS_MAX} words and {HOOK_CHARACTERS_MAX} characters, no NUL")
 
 
 def edited(policy: Policy, changes: Mapping[str, Any], now_ns: int, taken: Container[str] = ()) -> Policy:

@@ -247,11 +247,11 @@ def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return [joined(item) for item in asked]
 
 
-def expendable(policy: int, chain: Iterable[Taken], number: int) -> list[Taken]:
-    """Up to `number` of the policy's own snapshots to give up for a new one where a limit is reached, oldest first.
+def expendable(policy: int, chain: Iterable[Taken]) -> list[Taken]:
+    """Those of the policy's own snapshots that it can give up where a limit is reached, oldest first.
 
     Never the last good one, nor what something keeps beside the rules.
     """
     own = sorted((taken for taken in chain if taken.policy == policy), key=lambda taken: taken.id)
     last = max((taken.id for taken in own if taken.good), default=0)
-    return [taken for taken in own if taken.id != last and not taken.kept_by][:number]
+    return [taken for taken in own if taken.id != last and not taken.kept_by]

@@ -147,6 +147,21 @@ class Committer:
             if not more and (math.isinf(blocks) or not self._pool.trash.purge_oldest()):
                 return
 
+    async def reclaim(self, enough: Callable[[], bool]) -> None:
+        """Reclaim what was deleted until there is enough, or nothing is left that can be."""
+        self._hurried += 1
+        try:
+            while not enough():
+                await self.reclaimed()
+                worked, end = False, trio.current_time() + MAKING_S
+                while not enough() and trio.current_time() < end and self._pool.reclaimer.step(pace.SLICE_S):
+                    worked = True
+                    await trio.lowlevel.checkpoint()
+                if not (worked or self._pool.space.freed_blocks):
+                    return
+        finally:
+            self._hurried -= 1
+
     async def reclaimed(self) -> None:
         """One step towards everything being reclaimed: a commit, and what it freed is recycled."""
         await self.commit(whole=True)

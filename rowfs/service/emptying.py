@@ -28,9 +28,9 @@ async def empty_on_time(service: Service) -> None:
 def empty_overdue(service: Service) -> bool:
     """Delete for good what is overdue; whether there was anything. What cannot be keeps nothing else from going."""
     trash, gone = service.pool.trash, False
-    if service.pool.read_only or service.pool.read_only_reason:
+    if service.pool.read_only or service.pool.read_only_reason or trash.keep_ns is None:
         return False
-    for entry in trash.overdue():
+    for entry in trash.overdue(service.clock.trusted_ns()):
         try:
             trash.purge(entry)
             gone = True

@@ -51,6 +51,7 @@ def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[At
         "freed_if_deleted_bytes": freed,
         "consistency": snapshot.consistency,
         "kind": snapshot.kind,
+        "failed": snapshot.failed,
         "description": snapshot.description,
         "attached": _attached(attached),
         "labels": snapshot.labels,

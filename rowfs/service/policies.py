@@ -10,24 +10,23 @@ import logging
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable
 
 import trio
 
 from rowfs.base.actor import Actor, acting, actor
 from rowfs.base.errors import BusyError, RowfsError
 from rowfs.base.names import printable
-from rowfs.base.times import now_ns
-from rowfs.rules.clock import Clock, confirmed, read
 from rowfs.rules.policies import Policy
 from rowfs.rules.runs import Act, Decision, Outcome, begun, decide, failed, finished, in_turn
-from rowfs.rules.times import MINUTE_NS, SECOND_NS
-from rowfs.service.policyrun import PolicyRun, Slices
+from rowfs.rules.times import SECOND_NS
+from rowfs.service.givingup import RoomMaker
+from rowfs.service.policyrun import PolicyRun
 from rowfs.service.service import Service
+from rowfs.service.slices import Slices
 from rowfs.service.tasks import contained
+from rowfs.store.model import Disk
 
 LOOK_S = 20.0  # at the latest, since the clock may be set
-NOTED_NS = 5 * MINUTE_NS  # as often the clock's reading is noted
 RETRY_S = 5.0  # after a fault
 
 log = logging.getLogger(__name__)
@@ -36,17 +35,21 @@ log = logging.getLogger(__name__)
 class PolicyRunner:
     """The policies of one mounted pool, carried out."""
 
-    def __init__(self, service: Service, now: Callable[[], int] = now_ns) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
         self._pool = service.pool
         self._book = service.pool.policies
-        self.now_ns = now
+        self._clock = service.clock
         self.life = uuid.uuid4().hex
         self._queue: deque[int] = deque()
         self._queued = trio.Event()
         self._changed = trio.Event()
         self._turn = trio.Lock()
-        self._clock: Clock | None = None
+        self._rooms = RoomMaker(service)
+        service.make_room = self._make_room
+
+    async def _make_room(self, disk: Disk, blocks: int) -> bool:
+        return await self._rooms.make_room(disk, blocks, self.now_ns())
 
     # Tasks
 
@@ -75,6 +78,10 @@ class PolicyRunner:
         self._queue.clear()
         self.life = uuid.uuid4().hex
 
+    def now_ns(self) -> int:
+        """What the clock shows."""
+        return self._clock.now_ns()
+
     def changed(self) -> None:
         """A policy is another now: look again."""
         self._changed.set()
@@ -86,7 +93,7 @@ class PolicyRunner:
         if not self._book.all.readable or not await self._may_run():
             return LOOK_S
         now = self.now_ns()
-        self.clock(now)
+        self._clock.look()
         decisions: dict[int, Decision] = {}
         slices = Slices()
         for policy in list(self._book.all.readable.values()):
@@ -117,24 +124,6 @@ class PolicyRunner:
             self._pool.catalog.events.add("policy run", failed=decision.act is Act.SKIP, text=f"{policy.name}: {note}")
         return decision
 
-    def clock(self, now: int) -> Clock:
-        """Whether the clock can be believed, after a reading, which is noted now and then."""
-        noted = self._book.clock
-        self._clock = read(self._clock or noted, now)
-        leaps = (self._clock.leapt_from_ns, self._clock.leapt_to_ns) != (noted.leapt_from_ns, noted.leapt_to_ns)
-        if leaps or noted.seen_ns is None or not 0 <= now - noted.seen_ns < NOTED_NS:
-            self._book.set_clock(self._clock)
-        return self._clock
-
-    def confirm_clock(self) -> None:
-        """Somebody says that the clock is right: ages count by it from now on."""
-        self._clock = confirmed(self.believed())
-        self._book.set_clock(self._clock)
-
-    def believed(self) -> Clock:
-        """As it was when it was last read; nothing is noted."""
-        return read(self._clock or self._book.clock, self.now_ns())
-
     # Running
 
     async def work(self) -> None:
@@ -161,7 +150,7 @@ class PolicyRunner:
             raise BusyError(
                 f"a run of the policy {policy.name} is going on: wait until it has ended, rowfs policy show tells"
             )
-        self.clock(now)
+        self._clock.look()
         self._book.set_state(policy.id, begun(state, now, self.life))
         outcome = await self._run_one(policy, now)
         await self._service.committer.commit()
@@ -172,7 +161,7 @@ class PolicyRunner:
         async with self._turn:
             who = actor() or Actor(os.getuid(), os.getpid(), f"policy {policy.name}")
             with acting(who):
-                outcome = await PolicyRun(self._service, policy, due_ns, self.now_ns, self.clock(self.now_ns())).run()
+                outcome = await PolicyRun(self._service, policy, due_ns, self.now_ns, self._clock.look()).run()
                 self._ended(policy, outcome)
         return outcome
 
@@ -198,7 +187,7 @@ class PolicyRunner:
     async def _tell(self, policy: Policy, outcome: Outcome) -> None:
         """The hook for failures, when all else is done and durable."""
         if outcome.failures and policy.hooks.on_failure:
-            run = PolicyRun(self._service, policy, outcome.due_ns, self.now_ns, self.believed())
+            run = PolicyRun(self._service, policy, outcome.due_ns, self.now_ns, self._clock.believed())
             await run.tell_failure("; ".join(outcome.failures))
 
     # What there is to say

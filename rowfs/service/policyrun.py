@@ -7,10 +7,7 @@ space may be what they lack. All of a run but what waits in between becomes dura
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
-
-import trio
 
 from rowfs.base.errors import LimitError, RowfsError
 from rowfs.base.names import printable
@@ -18,32 +15,19 @@ from rowfs.host.freeze import LIMIT_S
 from rowfs.host.hooks import run_hook
 from rowfs.rules.clock import Clock
 from rowfs.rules.policies import AfterPre, Policy, WhenLimited, snapshot_name
-from rowfs.rules.retention import Verdict, expendable, plan, whole_groups
+from rowfs.rules.retention import Verdict, plan, whole_groups
 from rowfs.rules.runs import FAILURES_KEPT, Outcome, Start
 from rowfs.rules.times import SECOND_NS, parse_zone
+from rowfs.service import givingup
 from rowfs.service.groups import GroupVerbs
 from rowfs.service.service import Service
+from rowfs.service.slices import Slices
 from rowfs.service.tasks import log_fault
 from rowfs.store.model import Disk, Snapshot, address
-
-SLICE_S = 0.001  # of work, before others may
 
 log = logging.getLogger(__name__)
 
 Take = Callable[[Start], Awaitable[Sequence[Snapshot]]]
-
-
-class Slices:
-    """Lets others work when it is their turn."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + SLICE_S
-
-    async def rest(self) -> None:
-        """Go on at once, or after others."""
-        if time.monotonic() >= self._end:
-            await trio.lowlevel.checkpoint()
-            self._end = time.monotonic() + SLICE_S
 
 
 class PolicyRun:
@@ -149,19 +133,20 @@ class PolicyRun:
         try:
             taken = await take(start)
         except LimitError:
-            if self._policy.when_limited is not WhenLimited.EXPIRE or not self._give_up(disks):
+            if self._policy.when_limited is not WhenLimited.EXPIRE or not await self._give_up(disks):
                 raise
             taken = await take(start)
         self._taken.update({snapshot.owner.id: snapshot.id for snapshot in taken})
 
-    def _give_up(self, disks: Sequence[Disk]) -> bool:
-        """Delete the policy's oldest snapshot of each disk; whether there was any."""
-        now = self._now_ns()
-        oldest = [item for disk in disks for item in expendable(self._policy.id, self._book.taken(disk, now), 1)]
-        for item in oldest:
-            self._pool.delete_snapshot(self._pool.catalog.snapshots[item.id])
-        self._expired += len(oldest)
-        return bool(oldest)
+    async def _give_up(self, disks: Sequence[Disk]) -> bool:
+        """Delete the policy's oldest where there are too many; whether there is a place then."""
+        going = givingup.for_snapshots(self._pool, self._policy, disks, self._now_ns())
+        for snapshot in going or ():
+            await self._slices.rest()
+            if not snapshot.deleted:
+                self._pool.delete_snapshot(snapshot)
+                self._expired += 1
+        return bool(going)
 
     async def _hook(self, which: str, words: Sequence[str], told: dict[str, str]) -> str | None:
         if not words:

@@ -8,8 +8,10 @@ what is not in memory is EIO from then on, and the pool read-only.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import trio
@@ -18,6 +20,7 @@ import rowfs
 from rowfs.store.pool import Pool
 
 INTERVAL_S, LARGE_INTERVAL_S = 600.0, 3600.0  # 128 MiB take a third of a second, and of the host's cache as much
+TOLD_S = 86_400.0  # as often it is told at most that all is well
 ENVIRONMENT = {"PYTHONPATH": str(Path(rowfs.__file__).resolve().parents[1])}
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ class Scrubbing:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._told_s = -math.inf  # when it was last told that all is well
 
     async def run(self) -> None:
         """One after the other, until cancelled or something is found."""
@@ -52,8 +56,15 @@ class Scrubbing:
         finally:
             release()
         if done.returncode:
-            log.warning(
-                "the block map could not be looked over: %s", done.stderr.decode(errors="replace")[-200:].strip()
-            )
+            why = done.stderr.decode(errors="replace")[-200:].strip()
+            log.warning("the block map could not be looked over: %s", why)
+            self._tell(failed=True, text=f"the block map could not be looked over: {why}")
         elif found := done.stdout.decode(errors="replace").strip():
             self._pool.distrust_map(found.splitlines()[0])
+        elif time.monotonic() - self._told_s >= TOLD_S:
+            self._told_s = time.monotonic()
+            self._tell(text="the block map is in order")
+
+    def _tell(self, text: str, failed: bool = False) -> None:
+        if not self._pool.read_only:
+            self._pool.catalog.events.add("scrub", failed=failed, text=text)

@@ -24,6 +24,7 @@ from rowfs.host.views import OwnMount
 from rowfs.native import extension
 from rowfs.rules.runs import Start
 from rowfs.service.committer import Committer
+from rowfs.service.hostclock import HostClock
 from rowfs.service.kernelcache import KernelCache, run_apart
 from rowfs.service.seeking import seek
 from rowfs.service.trimming import Progress
@@ -46,7 +47,9 @@ class Service:
         """`invalidate` has the kernel forget what it caches of an inode (see KernelCache)."""
         self.pool = pool
         self.own = OwnMount(mountpoint)
+        self.clock = HostClock(pool)
         self.ending = False  # nobody waits for what may happen any more
+        self.make_room = _no_room  # for a disk at its limit of space, and so many blocks
         self._requests = 0
         self.committer = Committer(pool, self.requests)
         self.cache = KernelCache(self.own, invalidate)
@@ -123,7 +126,11 @@ class Service:
                 change()
                 return
             except DiskFullError:
-                raise
+                if tries_left <= 0 or not await self.make_room(
+                    disk, max(self.pool.io.lacking(disk, offset, length), 1)
+                ):
+                    raise
+                continue
             except NoSpaceError:
                 # What others can count on is free, and yet not ours: then the trash goes bit by bit.
                 if tries_left <= 0 and not self.pool.trash.purge_oldest():
@@ -399,6 +406,11 @@ class Service:
         target.handles -= 1
         if isinstance(target, Snapshot) and not target.handles:
             self.pool.versions.forget(target.point)
+
+
+async def _no_room(disk: Disk, blocks: int) -> bool:
+    """Nobody makes any."""
+    return False
 
 
 def _pieces(offset: int, length: int) -> list[tuple[int, int]]:

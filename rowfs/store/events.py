@@ -48,14 +48,15 @@ class Events:
         size_bytes: int | None = None,
         failed: bool = False,
         text: str = "",
+        time_ns: int | None = None,
     ) -> None:
-        """Something happened, or `failed`; `text` is a line for people."""
+        """Something happened, now if not before, or `failed`; `text` is a line for people."""
         who = actor()
         self._number += 1
         assert self._number <= NUMBER_MAX, "numbers of events are 32 bits in records"
         event = EventRecord(
             id=self._number,
-            time_ns=now_ns(),
+            time_ns=now_ns() if time_ns is None else time_ns,
             verb=verb,
             disk=disk,
             snapshot=snapshot,

@@ -42,6 +42,7 @@ class Limits:
             snapshots=record.limit_snapshots,
             disks=record.limit_disks,
             provisioned_percent=record.limit_provisioned_percent,
+            on_warning=tuple(record.limit_hook or ()),
         )
 
     def set_pool(self, limits: PoolLimits) -> None:
@@ -51,6 +52,7 @@ class Limits:
         record = self._catalog.pool
         record.limit_snapshots, record.limit_disks = limits.snapshots, limits.disks
         record.limit_provisioned_percent = limits.provisioned_percent
+        record.limit_hook = list(limits.on_warning) or None
         self._catalog.touch_pool()
         self._catalog.events.add("limit", text="of the pool")
 
@@ -73,6 +75,10 @@ class Limits:
         """Raises LimitError when the chain cannot take so many more."""
         rules.check_snapshots(disk.name, len(disk.chain), adding, disk.limits, self.of_pool)
 
+    def snapshots_beyond(self, disk: Disk, adding: int = 1) -> int:
+        """How many of the chain have to go before it can take so many more."""
+        return rules.snapshots_beyond(len(disk.chain), adding, disk.limits, self.of_pool)
+
     def check_disks(self, adding: int, size_bytes: int) -> None:
         """Raises LimitError when there cannot be so many disks more, of this size each."""
         rules.check_disks(sum(1 for _ in self._catalog.live()), adding, self.of_pool)
@@ -82,10 +88,14 @@ class Limits:
         """Raises LimitError when disks cannot become larger by so much."""
         limits = self.of_pool
         if limits.provisioned_percent is not None:
-            sizes = sum(disk.size_bytes for disk in self._catalog.live())
-            rules.check_provisioned(sizes, adding_bytes, self._capacity_bytes(), limits)
+            rules.check_provisioned(self.provisioned_bytes(), adding_bytes, self.capacity_bytes(), limits)
 
-    def _capacity_bytes(self) -> int:
+    def provisioned_bytes(self) -> int:
+        """The sizes of all disks together."""
+        return sum(disk.size_bytes for disk in self._catalog.live())
+
+    def capacity_bytes(self) -> int:
+        """What the pool can hold, be it what the host has."""
         space = self._pool.space
         blocks = space.allocated_blocks + space.free_blocks()
         return self._catalog.pool.capacity_bytes or blocks * BLOCK_BYTES

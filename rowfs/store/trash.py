@@ -218,12 +218,12 @@ class Trash:
         self._catalog.drop_snapshot(snapshot)
         self._pool.remove_point(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
 
-    def overdue(self) -> list[TrashRecord]:
-        """The entries that have been there for so long as the trash keeps them, oldest first."""
+    def overdue(self, trusted_ns: int) -> list[TrashRecord]:
+        """The entries that were there long enough at `trusted_ns`, as rules.clock has it, oldest first."""
         if self.keep_ns is None:
             return []
         entries = [_rule(entry, entry.name) for entry in self]
-        return [self.find(entry.id) for entry in overdue(entries, self.keep_ns, now_ns())]
+        return [self.find(entry.id) for entry in overdue(entries, self.keep_ns, trusted_ns)]
 
     def purge_oldest(self) -> bool:
         """Delete the oldest entry for good, for its space; False: the trash is empty."""

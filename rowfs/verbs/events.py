@@ -54,6 +54,15 @@ mounts and crashes. An event is in the same commit as what it tells of, and is s
 something that failed comes with the next commit, 5 seconds later at most. `--since` is a date, a time, or a span ago
 as `1h`. A snapshot that an export takes and deletes is not told.
 
+That the pool or its mount became `read-only`, and `writable` again, is an event, too; where a failed commit is why,
+nothing more can be stored, so `rowfs info` and the log say it at once, and the events have it from the next mount on.
+`scrub` tells what came of looking at the block map: once a day that it is in order, always what is not.
+
+Where systemd runs, each event goes to its journal as well, when it is durable: `journalctl -t rowfs`, with the fields
+`ROWFS_VERB`, `ROWFS_DISK`, `ROWFS_SNAPSHOT`, `ROWFS_GROUP`, `ROWFS_FAILED`, `ROWFS_POOL`, `ROWFS_MOUNT`, `ROWFS_EVENT`
+(the number), `ROWFS_TIME`, `ROWFS_UID`, `ROWFS_PID`, `ROWFS_COMMAND`, `ROWFS_SIZE_BYTES`, `ROWFS_TEXT`. Its priority is
+`err` for a pool that became read-only, `warning` for what failed and for limits that are near, `info` for all else.
+
 Events are numbered without a gap, and no number ever means two. Who goes on with `--after` misses nothing: when events
 after that number are no longer kept, a line on stderr says how many. `--follow` goes on with what happens from now on,
 until it is interrupted or the pool unmounted. JSON: an array of events; with `--follow`, an event a line.

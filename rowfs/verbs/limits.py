@@ -26,6 +26,7 @@ What is there already stays; what comes next is refused in one line that names t
         "rowfs limit /mnt/rowfs/vm1 --snapshots 64 --space 20G --reserve 5G",
         "rowfs limit /mnt/rowfs --disks 100 --provisioned 300",
         "rowfs limit /mnt/rowfs/vm1 --space none",
+        "rowfs limit /mnt/rowfs --on-warning '/usr/local/bin/tell-me --urgent'",
     ),
     inputs=(
         Input("address", Kind.ADDRESS, metavar="MNT[/DISK]", params=(Param("disk", Kind.NAME, required=False),)),
@@ -34,6 +35,14 @@ What is there already stays; what comes next is refused in one line that names t
         _limit("--reserve", "SIZE", "What the disk and its chain can count on.", "reserve_bytes"),
         _limit("--disks", "N", "How many disks the pool may have.", "disks"),
         _limit("--provisioned", "PERCENT", "All disks' sizes, of the pool's capacity.", "provisioned_percent"),
+        Input(
+            "on_warning",
+            Kind.TEXT,
+            flags=("--on-warning",),
+            metavar="COMMAND",
+            help="Run COMMAND when any limit comes near.",
+            params=(Param("on_warning", Kind.NAMES, required=False),),
+        ),
         wire(Param("without", Kind.NAMES, required=False)),
         JSON,
     ),
@@ -46,7 +55,8 @@ What is there already stays; what comes next is refused in one line that names t
     result="""\
 of a `disk`: `{"snapshots": n or null, "space_bytes": n or null, "reserve_bytes": n, "held_bytes": n}`, `held_bytes`
 being what the disk and its chain hold; of the pool: `{"snapshots": n or null, "disks": n or null,
-"provisioned_percent": n or null}`. What is given is set; `without` names those of them that are taken away
+"provisioned_percent": n or null, "on_warning": [word…]}`. What is given is set; `without` names those of
+them that are taken away
 """,
     manual="""\
 Without options it shows the limits; with some it sets them, durably, and `none` takes one away.
@@ -65,8 +75,12 @@ there; what it writes itself counts for it. A deleted snapshot counts until it i
 A reservation keeps other disks of the pool away, not what else the host's file system holds. Limits go with their disk,
 into no clone and not through the trash.
 
-When the pool, or a disk with a limit of space, has come to 75, 85 or 95 % of what it may hold, an [event](#events)
-says so, once on the way up; from 85 % on `list` and `info` warn.
+When the pool has come to 75, 85 or 95 % of what it can hold, or anything to so much of its limit (the space or the
+snapshots of a disk, the pool's disks, or their sizes together), an [event](#events) says so, once on the way up; from
+85 % on `list` and `info` warn. `--on-warning COMMAND` has a program run then: its full path and arguments, which no
+shell sees, as for the hooks of [policies](#policy), with `ROWFS_HOOK=on-warning`, `ROWFS_POOL`, `ROWFS_MOUNT`,
+`ROWFS_PERCENT` (the highest), `ROWFS_REASON` (a line for each warning), and `ROWFS_DISK` where one disk is meant. It is
+killed after 30 seconds. It is looked at every ten seconds.
 
 JSON: as on the socket.
 

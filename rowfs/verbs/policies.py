@@ -73,7 +73,7 @@ CHOICE = (
     selector(params=(Param("selector", Kind.TEXT, required=False),)),
 )
 HOW = (
-    _word("when_limited", ("refuse", "expire"), "At a limit: fail and try again, or give up its own oldest first."),
+    _word("when_limited", ("refuse", "expire"), "At a limit: fail, or give up its own oldest first."),
     _hook("pre", "Run COMMAND before each snapshot."),
     _hook("post", "Run COMMAND after each, whatever became of it."),
     _hook("on_failure", "Run COMMAND when a run has failed."),
@@ -290,6 +290,10 @@ snapshot `ROWFS_DISK` (with `--group` only `ROWFS_DISKS`, separated by `/`), `RO
 have `ROWFS_REASON`, which is empty where all went well. A command is split into words when it is set, and no shell sees
 it. Past `--hook-limit` the whole group is killed. When `--pre` fails, there is no snapshot of that disk (`--after-pre
 skip`), or one that counts for no rule (`mark`), and the run has failed; `--post` runs in any case.
+
+`--when-limited expire` has a policy give up its own oldest, as few as will do, where a [limit](#limit) leaves no place:
+for a run, where the chain has too many snapshots; for whoever writes to a disk at its limit of space. Never the last
+good one, nor one that is locked, open or attached; and none if that would not be enough.
 
 With `--freeze` a disk of which nothing is mounted on this machine is taken as it is. With `--group` all disks are in
 one point in time, 64 at most, and a group stays or goes whole.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from errno import EDQUOT, EINVAL, ENOENT, ENOSPC
+from pathlib import Path
 
 import pytest
 
 from rowfs.base.units import MIB, TIB
 from rowfs.service.watching import Watcher
+from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused
 from tests.operations.test_methods import chain, fails
 from tests.store.helpers import B
@@ -21,6 +25,7 @@ async def test_limits_are_set_shown_taken_away_and_durable(fs: Fs) -> None:
         "snapshots": None,
         "disks": 5,
         "provisioned_percent": 300,
+        "on_warning": (),
     }
     found = fs.after_a_crash()
     assert await found.ask("limit", disk="vm") == answer
@@ -111,10 +116,15 @@ async def test_of_the_trash_no_more_goes_than_a_writer_beside_a_reservation_need
 
 async def told(fs: Fs) -> list[str]:
     """What the events say of limits that were come near."""
-    await fs.ask("create", disk=f"x{len(fs.pool.catalog.disks)}", size_bytes=0)  # a commit takes them along
+    fs.pool.catalog.touch_pool()  # a commit takes them along
+    await fs.service.committer.commit()
     fs.caller.items.clear()
     await fs.ask("events")
-    return [event["text"] for event in fs.caller.items if event["verb"] == "limit" and event["text"]]
+    return [
+        event["text"]
+        for event in fs.caller.items
+        if event["verb"] == "limit" and event["text"] not in ("", "of the pool")
+    ]
 
 
 async def test_who_comes_near_a_limit_is_told_once_on_the_way_up(fs: Fs) -> None:
@@ -122,25 +132,91 @@ async def test_who_comes_near_a_limit_is_told_once_on_the_way_up(fs: Fs) -> None
     await fs.ask("limit", disk="vm", space_bytes=100 * B)
     watcher = Watcher(fs.service)
     for _ in range(2):
-        watcher.look()
-    assert await told(fs) == ["75 % of what it may hold, or more"]
+        await watcher.look()
+    assert await told(fs) == [
+        "the disk vm has come to 75 % of the 400K that it and its snapshots may hold, or more"
+        ": delete snapshots, or raise it"
+    ]
     assert (await fs.ask("info"))["warnings"] == []
     await fs.write("vm", 80, *(f"block {block}" for block in range(80, 96)))
-    watcher.look()
-    assert (await told(fs))[1:] == ["95 % of what it may hold, or more"]
-    assert "vm and its snapshots hold 95 %" in (await fs.ask("info"))["warnings"][0]
+    await watcher.look()
+    (text,) = (await told(fs))[1:]
+    assert "has come to 95 %" in text
+    assert (await fs.ask("info"))["warnings"] == [text]
     await fs.truncate("vm", 10 * B)
-    watcher.look()
+    await watcher.look()
     await fs.ask("limit", disk="vm", space_bytes=13 * B)
-    watcher.look()
-    assert (await told(fs))[2:] == ["75 % of what it may hold, or more"]
+    await watcher.look()
+    assert ["has come to 75 %" in text for text in (await told(fs))[2:]] == [True]
+
+
+async def test_so_is_who_comes_near_a_number_or_what_may_be_provisioned(fs: Fs) -> None:
+    await fs.disk("vm", 4)
+    await fs.disk("other", 4)
+    for name in ("a", "b", "c"):
+        await fs.snapshot("vm", name)
+    watcher = Watcher(fs.service)
+    await watcher.look()
+    assert await told(fs) == []
+    await fs.ask("limit", disk="vm", snapshots=4)
+    await fs.ask("limit", disks=3, snapshots=100)
+    await watcher.look()
+    near = "the disk vm has come to 75 % of the 4 snapshots that it may have, or more: delete some, or raise it"
+    assert await told(fs) == [near]
+    await fs.disk("third", 4)
+    await watcher.look()
+    assert (await told(fs))[1:] == ["the pool has come to 95 % of the 3 disks that it may have, or more"]
+    await fs.ask("limit", disks=100, provisioned_percent=1)
+    capacity = (await fs.ask("info"))["capacity_bytes"]
+    await fs.truncate("other", capacity // 100 * 9 // 10 // B * B)
+    await watcher.look()
+    (text,) = (await told(fs))[2:]
+    assert text.startswith("the pool has come to 85 % of the ") and "of all disks' sizes" in text
+    assert (await fs.ask("info"))["warnings"] == [text]
+
+
+NOTE = """
+import json, os, sys
+with open(sys.argv[1], "a") as out:
+    json.dump({key: value for key, value in os.environ.items() if key.startswith("ROWFS_")}, out)
+"""
+
+
+async def test_a_hook_is_told_of_all_that_came_near_at_once(fs: Fs, tmp_path: Path, log: Log) -> None:
+    program, notes = tmp_path / "hook.py", tmp_path / "notes"
+    program.write_text(NOTE)
+    await fs.disk("vm", 4)
+    for name in ("a", "b", "c"):
+        await fs.snapshot("vm", name)
+    await fs.ask("limit", disk="vm", snapshots=4)
+    await fs.ask("limit", on_warning=[sys.executable, str(program), str(notes)])
+    watcher = Watcher(fs.service)
+    for _ in range(2):
+        await watcher.look()
+    found = json.loads(notes.read_text())
+    assert found.pop("ROWFS_POOL") == fs.pool.path and found.pop("ROWFS_MOUNT") == fs.service.own.mountpoint
+    line = "the disk vm has come to 75 % of the 4 snapshots that it may have, or more: delete some, or raise it"
+    assert found == {
+        "ROWFS_HOOK": "on-warning",
+        "ROWFS_DISK": "vm",
+        "ROWFS_PERCENT": "75",
+        "ROWFS_REASON": line,
+    }
+    await fs.ask("limit", disk="vm", snapshots=3)
+    await fs.ask("limit", disks=1, on_warning=["/nowhere/hook"])
+    await watcher.look()
+    assert "/nowhere/hook cannot be run" in log.take()
+    assert "the hook for warnings /nowhere/hook cannot be run" in (await told(fs))[-1]
+    await fs.ask("limit", without=["on_warning"])
+    assert (await fs.ask("limit"))["on_warning"] == ()
+    await fails(fs, EINVAL, "limit", on_warning=["relative"])
 
 
 @pytest.mark.pool(capacity_bytes=MIB)
 async def test_that_the_pool_gets_full_is_told(fs: Fs) -> None:
     watcher = Watcher(fs.service)
-    watcher.look()
+    await watcher.look()
     assert await told(fs) == []
     await fs.disk("vm", 230, *(f"block {block}" for block in range(230)))
-    watcher.look()
-    assert await told(fs) == ["the pool is 85 % full, or more"]
+    await watcher.look()
+    assert await told(fs) == ["the pool has come to 85 % of what it can hold, or more"]

@@ -39,6 +39,7 @@ SNAPSHOT = {
     "freed_if_deleted_bytes",
     "consistency",
     "kind",
+    "failed",
     "description",
     "attached",
     "labels",

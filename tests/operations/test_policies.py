@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from errno import EBUSY, EEXIST, EINVAL, ENOENT
+from errno import EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import pytest
 import trio
 import trio.testing
 
-from rowfs.base.errors import LimitError, RowfsError, StorageError
+from rowfs.base.errors import RowfsError, StorageError
 from rowfs.rules.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 from rowfs.service import policies
 from rowfs.service.policies import PolicyRunner
 from rowfs.store.pool import Pool
 from tests.operations.conftest import Log
-from tests.operations.helpers import Fs, until
+from tests.operations.helpers import Fs, refused, until
 from tests.operations.test_methods import fails
+from tests.store.helpers import B
 
 NOON_NS = 1_800_000_000 * SECOND_NS // HOUR_NS * HOUR_NS  # some hour of 2027
 
@@ -30,7 +31,7 @@ class Days:
         self.fs = fs
         self.now_ns = at_ns
         self.runner: PolicyRunner = fs.methods.policies
-        self.runner.now_ns = lambda: self.now_ns
+        fs.service.clock.now_ns = lambda: self.now_ns
 
     @classmethod
     def after_a_crash(cls, days: Days) -> Days:
@@ -363,21 +364,73 @@ async def test_a_clock_that_leaps_a_year_ahead_expires_nothing_by_age_at_once(fs
 
 async def test_a_limit_makes_room_of_its_own_oldest_where_told(fs: Fs, log: Log) -> None:
     days = await hourly(fs)
-    take = fs.service.take
-
-    async def limited(disk: Any, *args: Any, **options: Any) -> Any:
-        if len(disk.chain) >= 2:
-            raise LimitError("vm has 2 snapshots, which is its limit")
-        return await take(disk, *args, **options)
-
-    fs.service.take = limited  # type: ignore[method-assign]
-    await days.later(HOUR_NS, 2)
+    await fs.snapshot("vm", "mine")
+    await days.later(HOUR_NS, 5)
     before = days.chain()
+    await fs.ask("limit", disk="vm", snapshots=3)  # less than there are: three have to go for the next one
     await days.later(HOUR_NS)
-    assert days.chain() == before and "its limit" in log.take()
+    assert days.chain() == before and "its limit is 3" in log.take()
     await fs.ask("policy_edit", policy="hourly", when_limited="expire")
     await days.later(HOUR_NS)
-    assert days.chain()[0] == before[1] and len(days.chain()) == 2
+    assert days.chain()[:2] == ["mine", before[-1]] and len(days.chain()) == 3
+    assert (await days.show())["last"] | {"due": 0, "ended": 0} == {
+        "due": 0,
+        "ended": 0,
+        "taken": 1,
+        "expired": 4,
+        "failures": [],
+        "kept": [],
+    }
+    await fs.ask("limit", disk="vm", without=["snapshots"])
+    await fs.ask("limit", snapshots=3)  # the pool's
+    await days.later(HOUR_NS)
+    assert days.chain()[0] == "mine" and len(days.chain()) == 3
+
+
+async def test_where_giving_up_makes_no_place_nothing_is_given_up(fs: Fs, log: Log) -> None:
+    days = await hourly(fs, when_limited="expire")
+    for name in ("mine", "mine too"):
+        await fs.snapshot("vm", name)
+    await days.later(HOUR_NS, 3)
+    before = days.chain()
+    await fs.ask("limit", disk="vm", snapshots=2)
+    await days.later(HOUR_NS)
+    assert days.chain() == before and "its limit is 2" in log.take()
+
+
+async def test_a_group_gives_up_its_oldest_whole_and_only_where_there_are_too_many(fs: Fs) -> None:
+    await fs.disk("vm0")
+    days = await hourly(fs, group=True, when_limited="expire")
+    await days.later(HOUR_NS, 3)
+    first, second, third = await fs.ask("group_list")
+    await fs.ask("lock", disk="vm0", snapshots=[days.chain("vm0")[0]])
+    await fs.ask("limit", disk="vm", snapshots=3)
+    await days.later(HOUR_NS)
+    names = [group["name"] for group in await fs.ask("group_list")]
+    assert second["name"] not in names and {first["name"], third["name"]} < set(names)
+    assert len(days.chain("vm")) == len(days.chain("vm0")) == 3
+
+
+async def test_a_writer_at_its_limit_of_space_gets_what_such_a_policy_can_give_up(fs: Fs) -> None:
+    """As few as will do, the oldest first; where that is not enough, nothing goes and the write is refused."""
+    await fs.disk("vm", 10)
+    days = await hourly(fs, when_limited="expire")
+    for number in range(4):
+        await fs.write("vm", 0, *(f"{number} {block}" for block in range(10)))
+        await days.later(HOUR_NS)
+    kept = days.chain()
+    await fs.ask("limit", disk="vm", space_bytes=42 * B)
+    await fs.write("vm", 0, "5 0", "5 1")
+    assert days.chain() == kept
+    await fs.write("vm", 2, "5 2", "5 3", "5 4")  # of 42, 42 are held
+    assert days.chain() == kept[1:]
+    assert await fs.holds(f".snapshots/vm/{kept[1]}", *(f"1 {block}" for block in range(10)))
+    events = [event for event in fs.pool.catalog.events.read(0) if event.verb == "delete"]
+    assert [(event.snapshot, event.command) for event in events] == [(kept[0], "policy hourly")]
+    await fs.ask("limit", disk="vm", space_bytes=4 * B)
+    with refused(ENOSPC):
+        await fs.write("vm", 5, "5 5", "5 6")
+    assert days.chain() == kept[1:]
 
 
 async def test_a_leap_of_the_clock_can_be_confirmed(fs: Fs) -> None:
@@ -442,6 +495,8 @@ async def test_h1_h2_h4_hooks_run_around_each_snapshot_and_post_whatever_became_
     await days.later(HOUR_NS)
     assert "exit code 3" in log.take()
     assert len(days.chain(odd)) == 2  # the marked one counts for no rule: the good one stays
+    (shown,) = await fs.ask("list", disks=[odd])
+    assert [item["failed"] for item in shown["snapshots"]] == [False, True]
     await fs.ask("policy_edit", policy="hourly", pre=[])
     await days.later(HOUR_NS)
     assert len(days.chain(odd)) == 1

@@ -88,6 +88,27 @@ async def test_emptying_says_what_comes_back_and_does_it(fs: Fs) -> None:
     assert (await fs.ask("info"))["used_bytes"] == B
 
 
+def shows(fs: Fs, since_ns: int, *passed_ns: int) -> None:
+    """The clock shows these times, one after the other, and is looked at."""
+    for span_ns in passed_ns:
+        fs.service.clock.now_ns = lambda span_ns=span_ns: since_ns + span_ns  # type: ignore[misc]
+        fs.service.clock.look()
+
+
+async def test_a_clock_that_leaps_ahead_does_not_empty_the_trash(fs: Fs) -> None:
+    await kept(fs)
+    await fs.unlink(".snapshots/vm/a")
+    since_ns = next(iter(fs.pool.trash)).deleted_ns
+    shows(fs, since_ns, 0, HOUR_NS, 365 * DAY_NS)
+    assert not empty_overdue(fs.service)
+    await fs.service.committer.commit()
+    later = fs.after_a_crash()
+    shows(later, since_ns, 365 * DAY_NS + HOUR_NS)
+    assert not empty_overdue(later.service) and len(later.pool.trash) == 1
+    shows(fs, since_ns, *range(365 * DAY_NS, 366 * DAY_NS + HOUR_NS, HOUR_NS))  # it stands by it for a day
+    assert empty_overdue(fs.service) and not len(fs.pool.trash)
+
+
 async def test_what_was_kept_for_its_time_goes_and_what_cannot_stays_alone(
     fs: Fs, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
@@ -95,8 +116,8 @@ async def test_what_was_kept_for_its_time_goes_and_what_cannot_stays_alone(
     for name in "abc":
         await fs.unlink(f".snapshots/vm/{name}")
     assert not empty_overdue(fs.service)
-    deleted_ns = next(iter(fs.pool.trash)).deleted_ns
-    monkeypatch.setattr("rowfs.store.trash.now_ns", lambda: deleted_ns + 7 * DAY_NS + HOUR_NS)
+    since_ns = next(iter(fs.pool.trash)).deleted_ns
+    shows(fs, since_ns, *range(0, 7 * DAY_NS + 2 * HOUR_NS, HOUR_NS))
     purge, second = fs.pool.trash.purge, list(fs.pool.trash)[1]
 
     def failing(entry: Any) -> None:

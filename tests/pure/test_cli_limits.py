@@ -11,7 +11,7 @@ import pytest
 from tests.pure.test_cli_fakes import World
 
 DISK = {"snapshots": 64, "space_bytes": 20 << 30, "reserve_bytes": 5 << 30, "held_bytes": 1 << 30}
-POOL = {"snapshots": None, "disks": 100, "provisioned_percent": 300}
+POOL = {"snapshots": None, "disks": 100, "provisioned_percent": 300, "on_warning": []}
 
 
 @pytest.fixture
@@ -39,8 +39,18 @@ def test_of_a_disk(world: World, words: tuple[str, ...], params: dict[str, Any])
 def test_of_the_pool(world: World) -> None:
     world.answer(limit=POOL)
     code, out, _ = world.run("limit", world.mount, "--disks", "100", "--provisioned", "300%", "--snapshots", "none")
-    assert (code, out) == (0, "snapshots    none\ndisks        100\nprovisioned  300 %\n")
+    assert (code, out) == (0, "snapshots    none\ndisks        100\nprovisioned  300 %\non warning   none\n")
     assert world.asked() == [("limit", {"disks": 100, "provisioned_percent": 300, "without": ["snapshots"]})]
+
+
+def test_a_hook_is_split_into_words_here(world: World) -> None:
+    world.answer(limit=POOL | {"on_warning": ["/bin/tell", "a b"]})
+    _, out, _ = world.run("limit", world.mount, "--on-warning", "/bin/tell 'a b'")
+    assert out.endswith("on warning   /bin/tell 'a b'\n")
+    assert world.asked() == [("limit", {"on_warning": ["/bin/tell", "a b"]})]
+    assert world.run("limit", world.mount, "--on-warning", "'")[0] == 2
+    world.run("limit", world.mount, "--on-warning", "none")
+    assert world.asked() == [("limit", {"without": ["on_warning"]})]
 
 
 @pytest.mark.parametrize("words", [("--disks", "x"), ("--snapshots", "-1"), ("--space", "x"), ("--disks", "9" * 13)])
@@ -50,9 +60,12 @@ def test_what_is_no_limit_is_wrong_usage(world: World, words: tuple[str, ...]) -
 
 
 def test_a_limit_of_the_other_kind_of_thing_is_told_by_its_option(world: World) -> None:
-    for option in ("--disks", "--provisioned"):
+    for option in ("--disks", "--provisioned", "--on-warning"):
         code, _, err = world.run("limit", world.mount / "vm1", option, "3")
-        assert (code, err) == (2, f"rowfs: --disks and --provisioned are of the pool: name {world.mount} alone\n")
+        assert (code, err) == (
+            2,
+            f"rowfs: --disks, --provisioned and --on-warning are of the pool: name {world.mount} alone\n",
+        )
     for option in ("--space", "--reserve"):
         code, _, err = world.run("limit", world.mount, option, "3")
         assert code == 2 and err.startswith("rowfs: --space and --reserve are of a disk: name it, as in ")

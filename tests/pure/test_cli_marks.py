@@ -119,6 +119,9 @@ def test_list_by_labels(world: World) -> None:
 def test_locks_and_labels_are_shown(world: World) -> None:
     world.answer(list=[disk("a", snapshot("x", lock=HELD, labels={"env": "test"}), labels={"env": "prod"})])
     assert "crash, locked" in world.run("list", world.mount)[1]
+    world.answer(list=[disk("a", snapshot("x", lock=HELD, kind="policy", failed=True))])
+    assert "crash, policy, failed, locked" in world.run("list", world.mount)[1]
+    world.answer(list=[disk("a", snapshot("x", lock=HELD, labels={"env": "test"}), labels={"env": "prod"})])
     out = world.run("info", world.mount / "a@x")[1]
     assert "held until it is released (audit)" in out and "env=test" in out
     assert "env=prod" in world.run("info", world.mount / "a")[1]

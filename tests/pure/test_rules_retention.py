@@ -232,9 +232,9 @@ def test_where_a_limit_is_reached_the_oldest_of_its_own_are_given_up_never_the_l
     chain[0] = replace(chain[0], kept_by="a hold")
     chain[1] = replace(chain[1], policy=None)
     chain[5] = replace(chain[5], good=False)
-    assert [item.id for item in expendable(P, chain, 2)] == [3, 4]
-    assert [item.id for item in expendable(P, chain, 9)] == [3, 4, 6]
-    assert expendable(OTHER, chain, 1) == []
+    assert [item.id for item in expendable(P, chain)][:2] == [3, 4]
+    assert [item.id for item in expendable(P, chain)] == [3, 4, 6]
+    assert expendable(OTHER, chain) == []
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,10 @@ def test_what_was_kept_for_its_time_is_overdue(pool: Pool, monkeypatch: pytest.M
     deleted_ns = next(iter(pool.trash)).deleted_ns
     monkeypatch.setattr("rowfs.store.trash.now_ns", lambda: deleted_ns + DAY_NS - 1)
     pool.trash.delete_disk(disk)
-    assert pool.trash.overdue() == []
-    monkeypatch.setattr("rowfs.store.trash.now_ns", lambda: deleted_ns + DAY_NS)
-    assert [entry.snapshot for entry in pool.trash.overdue()] == ["s"]
+    assert pool.trash.overdue(deleted_ns + DAY_NS - 1) == []
+    assert [entry.snapshot for entry in pool.trash.overdue(deleted_ns + DAY_NS)] == ["s"]
     pool.trash.set_keep(None)
-    assert pool.trash.overdue() == [] and len(pool.trash) == 2
+    assert pool.trash.overdue(deleted_ns + DAY_NS) == [] and len(pool.trash) == 2
 
 
 def test_a_name_that_is_taken_is_refused_and_another_offered(pool: Pool) -> None:
