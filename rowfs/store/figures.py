@@ -7,8 +7,9 @@ counted or not.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from itertools import takewhile, zip_longest
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from rowfs.store.versions import Looked, Versions
 
 Pausing = Generator[None, None, int]
 T = TypeVar("T")
+PAUSE_PAGES = 1024  # that are listed before others may work
 Change = tuple[int, int, str]  # offset and length in bytes, "data" or "zero"
 
 
@@ -79,6 +81,55 @@ def _without(epochs: list[Epoch], gone: list[Epoch]) -> list[Epoch]:
     return left
 
 
+class _Run(NamedTuple):
+    """Points of a branch that go together: nothing that is left lies between them."""
+
+    branch: Branch
+    after: Epoch  # the newest point before them that a snapshot names; EPOCH_NONE: none
+    epochs: list[Epoch]  # ascending
+    next: Epoch | None  # the oldest point behind them, EPOCH_MAX for the head; None: none
+
+    @property
+    def sees_through(self) -> bool:
+        """Whether they may be the last to see through to the branch on which theirs begins."""
+        return self.after == EPOCH_NONE and self.branch.origin is not None
+
+
+def _run_of(left: _Left, branch: Branch, epochs: list[Epoch]) -> _Run | None:
+    """The run that ascending epochs make; None: a snapshot that is left names the first of them."""
+    named = left.named(branch)
+    at = bisect_left(named, epochs[0])
+    if at < len(named) and named[at] == epochs[0]:
+        return None
+    behind = named[at] if at < len(named) else EPOCH_MAX if left.head(branch) else None
+    return _Run(branch, named[at - 1] if at else EPOCH_NONE, epochs, behind)
+
+
+def _runs(gone: Iterable[tuple[Branch, Epoch]], left: _Left) -> Iterator[_Run]:
+    """The runs of the points that go."""
+    by_place: dict[tuple[BranchId, int], tuple[Branch, list[Epoch]]] = {}
+    for branch, epoch in gone:
+        place = branch.id, bisect_left(left.named(branch), epoch)
+        by_place.setdefault(place, (branch, []))[1].append(epoch)
+    for branch, epochs in by_place.values():
+        run = _run_of(left, branch, sorted(epochs))
+        if run is not None:
+            yield run
+
+
+def _gathered(
+    pages: Iterable[PageIndex], among: Collection[PageIndex] | None = None
+) -> Generator[None, None, set[PageIndex]]:
+    """The pages, or those `among` others. Pauses now and then."""
+    found: set[PageIndex] = set()
+    for step, index in enumerate(pages):
+        if among is None or index in among:
+            found.add(index)
+        if not step % PAUSE_PAGES:
+            yield
+    return found
+
+
 class Figures:
     """Figures of one pool."""
 
@@ -98,22 +149,24 @@ class Figures:
 
         What several of them hold together counts in one of them.
         """
-        points = [(point.branch, point.epoch, part) for part, things in enumerate(parts) for point in _named_by(things)]
-        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch, _ in points})
+        gone = {(point.branch, point.epoch): part for part, things in enumerate(parts) for point in _named_by(things)}
+        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch in gone})
         lineage = Lineage(self._versions, left.seen)
         before = Lineage(self._versions, _Left(self._catalog, set()).seen)
         counted: set[VersionKey] = set()
         jointly: list[tuple[np.ndarray, int]] = []  # blocks that others own too, and of which part
         freed = [0] * len(parts)
-        for branch, epoch, part in points:
-            for index in sorted(set(self._unseen_pages(left, branch, epoch))):
-                for version, let_go in self._let_go_in_page(before, lineage, branch, index, epoch, counted):
-                    freed[part] += int(np.count_nonzero(let_go))
-                    if self._shares:
-                        addresses = version.places()[let_go]
-                        shared = addresses[self._shares.further(addresses) != 0]
-                        freed[part] -= len(shared)
-                        jointly.append((shared, part))
+        for run in _runs(gone, left):
+            for index in sorted((yield from self._unseen_pages(left, run))):
+                for epoch in self._seen_at(run, index):
+                    part = gone[run.branch, epoch]
+                    for version, let_go in self._let_go_in_page(before, lineage, run.branch, index, epoch, counted):
+                        freed[part] += int(np.count_nonzero(let_go))
+                        if self._shares:
+                            addresses = version.places()[let_go]
+                            shared = addresses[self._shares.further(addresses) != 0]
+                            freed[part] -= len(shared)
+                            jointly.append((shared, part))
                 yield
         if jointly:  # free are those of which all owners let go: with the last of them
             addresses = np.concatenate([shared for shared, _ in jointly])[::-1]
@@ -123,25 +176,39 @@ class Figures:
             freed = [blocks + int(np.count_nonzero(free == part)) for part, blocks in enumerate(freed)]
         return [blocks * BLOCK_BYTES for blocks in freed]
 
-    def _unseen_pages(self, left: _Left, branch: Branch, epoch: Epoch) -> Iterator[PageIndex]:
-        """The pages whose versions at a point that goes may not be seen by what is left."""
-        named = left.named(branch)
-        at = bisect_left(named, epoch)
-        if at < len(named) and named[at] == epoch:
-            return  # a fork that a snapshot names as well
-        after = named[at - 1] if at else EPOCH_NONE
-        yield from self._versions.changed(branch, after, epoch)
-        if at or branch.origin is None:
-            return
-        # Nothing is left before the point: it may have been the last to see through to the branch below.
-        if named or left.head(branch):
-            yield from self._versions.changed(branch, epoch, named[0] if named else EPOCH_MAX)
-            return
+    def _unseen_pages(self, left: _Left, run: _Run) -> Generator[None, None, set[PageIndex]]:
+        """The pages of which what is left may not see a version that a point of the run sees."""
+        branch, first = run.branch, run.epochs[0]
+        changed = self._versions.changed
+        if run.next is None:  # nothing left on the branch sees what came last
+            pages = yield from _gathered(changed(branch, run.after, run.epochs[-1]))
+        else:  # what no later version follows is seen at the next point
+            pages = yield from _gathered(changed(branch, first, run.next))
+            if not run.sees_through:
+                return (yield from _gathered(changed(branch, run.after, run.epochs[-1]), pages))
+            return pages
+        if not run.sees_through:
+            return pages
         heirs = left.behind(branch)
         for heir in heirs:
-            yield from self._versions.changed(heir, EPOCH_NONE, EPOCH_MAX)
+            pages |= yield from _gathered(changed(heir, EPOCH_NONE, EPOCH_MAX))
         if not any(left.named(heir) or left.head(heir) for heir in heirs):
-            yield from self._unseen_pages(left, branch.origin, branch.fork)
+            assert branch.origin is not None
+            below = _run_of(left, branch.origin, [branch.fork])
+            if below is not None:
+                pages |= yield from self._unseen_pages(left, below)
+        return pages
+
+    def _seen_at(self, run: _Run, index: PageIndex) -> list[Epoch]:
+        """Points of a run, ascending, at which each version of a page is seen that any of them sees, each once."""
+        branch, points = run.branch, run.epochs
+        own = list(takewhile(lambda epoch: epoch <= points[-1], self._versions.epochs(branch, index, run.after)))
+        found = [points[0]] if run.sees_through and (not own or own[0] > points[0]) else []
+        for epoch, end in zip_longest(own, own[1:]):
+            at = bisect_left(points, epoch)
+            if end is None or points[at] < end:
+                found.append(points[at])
+        return found
 
     def _let_go_in_page(
         self,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+from typing import Any
 
 import pytest
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import PAGES, page_key
 from rowfs.base.units import BranchId, Epoch, PageIndex
-from rowfs.store.figures import finish
+from rowfs.store.figures import Figures, finish
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
 from tests.store import damage
@@ -124,6 +125,36 @@ def test_deleting_any_of_them_frees_what_was_foretold(home: Home, seed: int, cac
                 assert freed(pool, *going, disks=chosen) == really_freed(pool, *going, disks=chosen), f"turn {turn}"
             case _:
                 pool.write(disk, block * B, bytes([turn + 1]) * (blocks * B))
+
+
+def test_several_parts_add_up_to_what_all_of_them_free(pool: Pool, disk: Disk) -> None:
+    (clone,) = pool.clone(disk.chain["s1"], ["c"])
+    put(pool, clone, 1, "x")
+    share(pool, disk.chain["s2"], 1, clone, 2, 2)
+    parts: list[list[Disk | Snapshot]] = [[clone], [disk.chain["s1"], disk.chain["s2"]], [], [disk]]
+    told = finish(pool.figures.freed_in_parts(parts))
+    assert [blocks // B for blocks in told] == [3, 2, 0, 1], "what the clone was made of counts there"
+    assert really_freed(pool, *disk.chain.values(), disks=(clone, disk)) == sum(told) // B
+
+
+def test_a_long_chain_is_looked_at_once_however_many_go(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = pool.create_disk("d", SIZE * 20)
+    for page in range(40):
+        put(pool, disk, page * P, "first")
+    for turn in range(50):
+        pool.snapshot(disk, f"s{turn}")
+        put(pool, disk, turn % 4 * P, f"t{turn}")
+    looked = 0
+    walk = Figures._let_go_in_page
+
+    def counting(self: Figures, *args: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return walk(self, *args)
+
+    monkeypatch.setattr(Figures, "_let_go_in_page", counting)
+    assert freed(pool, *disk.chain.values()) == 50
+    assert looked == 4 + 49, "once for each version that a snapshot sees, not for each snapshot and page"
 
 
 def test_a_figure_that_rests_on_a_damaged_version_is_not_told(home: Home, caplog: pytest.LogCaptureFixture) -> None:
