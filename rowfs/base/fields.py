@@ -49,6 +49,17 @@ STAND_INS: dict[str, Any] = (
 _EXACT = {"mode", "uid", "gid", "policy"}  # the nearest to these is somebody else
 
 
+def plain_check(name: str, wanted: str) -> tuple[type, int, int] | None:
+    """What `check_field` comes to for most fields: an exact type, and of whole numbers the least and the most.
+
+    None: it takes more. A pool with 20,000 snapshots has 400,000 fields to check when it is opened.
+    """
+    if name in ("name", "description") or wanted == "object" or wanted.startswith(("dict", "list")):
+        return None
+    least, most = RANGES.get(name, INT64)
+    return (str if wanted.startswith("str") else bool if wanted == "bool" else int), least, most
+
+
 def check_field(name: str, wanted: str, item: object) -> None:
     """Raises ValueError or UsageError unless a field, whose type is written `wanted`, may hold `item`."""
     if wanted == "object" or (item is None and wanted.endswith("None")):

@@ -20,7 +20,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from rowfs.base.errors import CorruptionError, PoolError, UsageError
-from rowfs.base.fields import STAND_INS, kept_field, missing_field
+from rowfs.base.fields import STAND_INS, kept_field, missing_field, plain_check
 from rowfs.base.units import BLOCK_BYTES, BranchId, Epoch, PageIndex
 
 FORMAT_VERSION = 1
@@ -108,6 +108,7 @@ def check_format(version: int) -> None:
         )
 
 
+_from_json = json.JSONDecoder().raw_decode  # loads looks for blanks around, which nothing writes
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -132,7 +133,7 @@ class Record:
     @classmethod
     def record_class(cls) -> type[Record]:
         """The class that defines the stored fields: the direct child of Record."""
-        return next(c for c in reversed(cls.__mro__) if issubclass(c, Record) and c is not Record)
+        return _layout(cls).kind
 
     @classmethod
     def unpack(cls, value: bytes | memoryview, wrong: list[str] | None = None, **extra: Any) -> Self:
@@ -144,11 +145,17 @@ class Record:
         stored = _stored(kind, value)
         wrong = [] if wrong is None else wrong
         known = {}
-        for name, wanted in _field_types(kind).items():
+        for name, wanted, plain in _layout(kind).checks:
+            if plain is not None and name in stored:
+                python_type, least, most = plain
+                item = stored[name]
+                if type(item) is python_type and (type(item) is not int or least <= item <= most):
+                    known[name] = item
+                    continue
             try:
                 if name in stored:
                     known[name] = kept_field(name, wanted, stored[name], stored.get("id"), wrong)
-                elif name in _required(kind):
+                elif name in _layout(kind).required:
                     known[name] = missing_field(name, stored.get("id"), wrong)
             except (ValueError, UsageError) as error:
                 raise _damaged(kind, str(error)) from None
@@ -163,30 +170,42 @@ def _damaged(kind: type[Record], why: str) -> CorruptionError:
 def _stored(kind: type[Record], value: bytes | memoryview) -> dict[str, Any]:
     """What is stored as `value`, with all fields that nothing can stand for. Raises CorruptionError."""
     try:
-        stored = json.loads(bytes(value))
+        text = str(value, "utf-8")
+        stored, end = _from_json(text)
+        if end != len(text):
+            stored = None
     except (ValueError, RecursionError):
         stored = None
     if not isinstance(stored, dict):
         raise _damaged(kind, "its bytes are not a JSON object")
-    missing = [name for name in _required(kind) if name not in stored and name not in STAND_INS]
+    missing = [name for name in _layout(kind).required if name not in stored and name not in STAND_INS]
     if missing:
         raise _damaged(kind, f"it has no {', '.join(missing)}")
     return stored
 
 
+class _Layout:
+    """What there is to know of a record class, or of a subclass in memory; found once."""
+
+    def __init__(self, cls: type[Record]) -> None:
+        self.kind = next(c for c in reversed(cls.__mro__) if issubclass(c, Record) and c is not Record)
+        self.required = _required(self.kind)
+        self.checks = [(f.name, str(f.type), plain_check(f.name, str(f.type))) for f in fields(self.kind)]
+
+
+_layouts: dict[type[Record], _Layout] = {}
+
+
+def _layout(cls: type[Record]) -> _Layout:
+    found = _layouts.get(cls)
+    if found is None:
+        found = _layouts[cls] = _Layout(cls)
+    return found
+
+
 def _required(kind: type[Record]) -> list[str]:
     """The fields that have no default."""
     return [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-
-
-_known_types: dict[type[Record], dict[str, str]] = {}
-
-
-def _field_types(kind: type[Record]) -> dict[str, str]:
-    """The fields of a record class and how their types are written."""
-    if kind not in _known_types:
-        _known_types[kind] = {f.name: str(f.type) for f in fields(kind)}
-    return _known_types[kind]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -66,11 +65,7 @@ class PolicyMethods:
 
     # Looking
 
-    def _owned(self) -> Counter[int | None]:
-        """How many snapshots each policy has, by id."""
-        return Counter(snapshot.policy for snapshot in self._pool.catalog.snapshots.values())
-
-    def _object(self, policy: Policy, owned: Counter[int | None] | None = None) -> dict[str, Any]:
+    def _object(self, policy: Policy) -> dict[str, Any]:
         """A policy as docs/CONTROL.md has it."""
         now = self._runner.now_ns()
         state, outcome = self._book.state(policy.id, now), self._book.outcome(policy.id)
@@ -84,7 +79,7 @@ class PolicyMethods:
             "keeps": str(policy.retention),
             "chooses": str(policy.choice),
             "disks": [disk.name for disk in self._pool.catalog.live() if policy.choice.chooses(disk.name, disk.labels)],
-            "snapshots": (owned or self._owned())[policy.id],
+            "snapshots": len(self._pool.catalog.snapshots.of_policy(policy.id)),
             "paused": policy.paused,
             "freeze": policy.freeze,
             "group": policy.group,
@@ -108,11 +103,11 @@ class PolicyMethods:
         parameters(params, POLICY_LIST)
         found = self._book.all
         disks = {disk.name: disk.labels for disk in self._pool.catalog.live()}
-        owned, slices, policies = self._owned(), Slices(), []
+        slices, policies = Slices(), []
         for policy in list(found.readable.values()):
             await slices.rest()
             if self._book.has(policy):
-                policies.append(self._object(policy, owned))
+                policies.append(self._object(policy))
         return {
             "policies": policies,
             "unreadable": [
@@ -135,11 +130,11 @@ class PolicyMethods:
         (name,) = parameters(params, POLICY_EXPLAIN)
         chain = self._pool.catalog.chain(name)
         now, clock = self._runner.now_ns(), self._service.clock.believed()
-        policies = self._book.all
-        lines = policies.explained(self._book.taken(chain, now), now, clock)
+        policies, slices = self._book.all, Slices()
+        lines = policies.explained(self._book.taken(chain.chain.values(), now), now, clock)
         for policy in policies.readable.values():
             if policy.group:  # what keeps one member keeps the others, which are on other disks
-                for verdict in await plans(self._service, policy, now, clock):
+                for verdict in await plans(self._service, policy, now, clock, slices):
                     if [keep.rule for keep in verdict.keeps] == ["group"] and verdict.taken.id in lines:
                         lines[verdict.taken.id] = line(verdict, parse_zone(policy.schedule.tz), policy.paused)
         named = {number: policy.name for number, policy in policies.readable.items()}
@@ -156,7 +151,7 @@ class PolicyMethods:
 
     def _previewed(self, policy: Policy, disk: str | None = None) -> dict[str, Any]:
         now = self._runner.now_ns()
-        taken = [] if disk is None else self._book.taken(self._pool.catalog.chain(disk), now)
+        taken = [] if disk is None else self._book.taken(self._pool.catalog.chain(disk).chain.values(), now)
         zone = parse_zone(policy.schedule.tz)
 
         def called(due_ns: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -84,8 +85,11 @@ def _start(arguments: argparse.Namespace) -> Daemon:
     if is_pool(arguments.pool):  # else nothing is made there
         _begin_log(arguments, options.other_owner)
     lay_in()
+    gc.disable()  # all that a pool has in memory comes now, and stays: the collector would look at it again and again
     pool = _open(arguments.pool, options)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()  # a look at all of a pool of 20,000 snapshots takes it 35 ms
+    gc.enable()
     try:
         daemon = Daemon(pool, arguments.mountpoint, options)
         daemon.mount()

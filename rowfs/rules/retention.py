@@ -72,8 +72,7 @@ def check_retention(retention: Retention) -> Retention:
     return retention
 
 
-@dataclass(frozen=True, kw_only=True)
-class Taken:
+class Taken(NamedTuple):
     """A snapshot as retention sees it. Ids count up in the order in which snapshots were taken.
 
     `kept_by`: what keeps it beside any rule, in words (a lock, a clone that still needs it); empty: nothing.
@@ -103,6 +102,15 @@ class Keep(NamedTuple):
         if self.number:
             return f"{self.rule} {self.number}, {_NOUNS[self.rule]} {self.place + 1}"
         return self.detail or _WORDS[self.rule]
+
+
+@lru_cache(maxsize=1 << 12)
+def _counted(rule: str, place: int, number: int) -> Keep:
+    """A reason of a rule of numbers: the same object each time, since a pool at scale has tens of thousands."""
+    return Keep(rule, place, number)
+
+
+_LAST_GOOD = Keep("last-good")
 
 
 class Verdict(NamedTuple):
@@ -141,11 +149,11 @@ def believed(own: Sequence[Taken], now_ns: int) -> dict[int, int]:
 
     So it has the time of the next one after it, or `now_ns`: it is neither the newest for ever, nor of no age.
     """
-    found, next_ns = {}, now_ns
-    for taken in sorted(own, key=lambda item: item.id, reverse=True):
-        if taken.due_ns <= now_ns:
-            next_ns = taken.due_ns
-        found[taken.id] = next_ns if taken.due_ns > now_ns else taken.due_ns
+    found = {taken.id: taken.due_ns for taken in own}
+    if max(found.values(), default=now_ns) > now_ns:
+        next_ns = now_ns
+        for number in sorted(found, reverse=True):
+            found[number] = next_ns = found[number] if found[number] <= now_ns else next_ns
     return found
 
 
@@ -165,16 +173,45 @@ def plan(
 
     `just_taken`: the id of the snapshot that the run took which asks. `clock`: as `rules.clock.read` left it.
     """
+    own, keeps = _kept(policy, retention, chain, now_ns, zone, just_taken, clock)
+    return [Verdict(taken, tuple(keeps[taken.id])) for taken in own]
+
+
+def going(
+    policy: int,
+    retention: Retention,
+    chain: Iterable[Taken],
+    now_ns: int,
+    zone: tzinfo,
+    just_taken: int | None = None,
+    clock: Clock | None = None,
+) -> list[Taken]:
+    """Those that go by `plan`: a run wants to know no more of a policy without groups."""
+    own, keeps = _kept(policy, retention, chain, now_ns, zone, just_taken, clock)
+    return [taken for taken in own if not keeps[taken.id]]
+
+
+def _kept(
+    policy: int,
+    retention: Retention,
+    chain: Iterable[Taken],
+    now_ns: int,
+    zone: tzinfo,
+    just_taken: int | None,
+    clock: Clock | None,
+) -> tuple[list[Taken], dict[int, list[Keep]]]:
+    """The policy's own snapshots, oldest first, and what keeps each of them."""
     own = [taken for taken in chain if taken.policy == policy]
     at = believed(own, now_ns)
-    own.sort(key=lambda taken: (at[taken.id], taken.id))
+    own.sort()  # by id; and where that is the order of their times, the next has nothing to do
+    own.sort(key=lambda taken: at[taken.id])
     keeps: dict[int, list[Keep]] = {taken.id: [] for taken in own}
     good = [taken for taken in own if taken.good]
     _keep_numbers(retention, good, at, zone, keeps)
     _keep_young(retention, good, at, now_ns, now_ns if clock is None else trusted_ns(clock, now_ns), keeps)
     _keep_besides(retention, own, keeps)
     _keep_latest(own, good, just_taken, keeps)
-    return [Verdict(taken, tuple(keeps[taken.id])) for taken in own]
+    return own, keeps
 
 
 Keeps = Mapping[int, list[Keep]]
@@ -183,17 +220,20 @@ Keeps = Mapping[int, list[Keep]]
 def _keep_numbers(
     retention: Retention, good: Sequence[Taken], at: Mapping[int, int], zone: tzinfo, keeps: Keeps
 ) -> None:
-    newest = [(taken.id, buckets(at[taken.id], zone)) for taken in reversed(good)]
-    for rule, number in retention.counts.items():
+    newest = [taken.id for taken in reversed(good)]
+    for place, taken_id in enumerate(newest[: retention.last]):
+        keeps[taken_id].append(_counted("last", place, retention.last))
+    rules = [(rule, number) for rule, number in retention.counts.items() if rule != "last"]
+    found = [buckets(at[taken_id], zone) for taken_id in newest] if rules else []
+    for rule, number in rules:
         seen: set[tuple[int, ...]] = set()
-        for taken_id, bucket_of in newest:
-            bucket = bucket_of.get(rule) or (taken_id,)  # of each its own: the last ones
-            if bucket in seen:
-                continue
-            if len(seen) == number:
-                break
-            keeps[taken_id].append(Keep(rule, len(seen), number))
-            seen.add(bucket)
+        for taken_id, bucket_of in zip(newest, found, strict=True):
+            bucket = bucket_of[rule]
+            if bucket not in seen:
+                if len(seen) == number:
+                    break
+                keeps[taken_id].append(_counted(rule, len(seen), number))
+                seen.add(bucket)
 
 
 def _keep_young(
@@ -217,24 +257,28 @@ def _keep_besides(retention: Retention, own: Sequence[Taken], keeps: Keeps) -> N
     for taken in own:
         if taken.kept_by:
             keeps[taken.id].append(Keep("kept-by", detail=taken.kept_by))
-        if keeps_all:
+    if keeps_all:
+        for taken in own:
             keeps[taken.id].append(Keep("no-rule"))
 
 
 def _keep_latest(own: Sequence[Taken], good: Sequence[Taken], just_taken: int | None, keeps: Keeps) -> None:
     if just_taken is not None and just_taken in keeps:
         keeps[just_taken].append(Keep("just-taken"))
-    last = max((taken.id for taken in good), default=0)
+    last = max(good).id if good else 0  # ids come first
     if last:
-        keeps[last].append(Keep("last-good"))
-    for taken in own:
-        if not taken.good and taken.id > last:
-            keeps[taken.id].append(Keep("failed"))
+        keeps[last].append(_LAST_GOOD)
+    if len(own) > len(good):
+        for taken in own:
+            if not taken.good and taken.id > last:
+                keeps[taken.id].append(Keep("failed"))
 
 
 def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """`verdicts` of several disks such that of a group all go or none: what one member keeps, keeps the others."""
     asked = list(verdicts)
+    if all(item.taken.group is None for item in asked):
+        return asked
     staying = {item.taken.group: item.taken for item in reversed(asked) if item.keeps}
     staying.pop(None, None)
 

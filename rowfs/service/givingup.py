@@ -28,7 +28,7 @@ def oldest_of(pool: Pool, policy: Policy, chain: Disk, now_ns: int) -> list[list
     def is_expendable(snapshot: Snapshot) -> bool:
         owner = snapshot.owner
         if owner not in may:
-            may[owner] = {item.id for item in expendable(policy.id, pool.policies.taken(owner, now_ns))}
+            may[owner] = {item.id for item in expendable(policy.id, pool.policies.taken(owner.chain.values(), now_ns))}
         return snapshot.id in may[owner]
 
     found = []

@@ -7,15 +7,17 @@ space may be what they lack. All of a run but what waits in between becomes dura
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from rowfs.base.errors import LimitError, RowfsError
 from rowfs.base.names import printable
 from rowfs.host.freeze import LIMIT_S
 from rowfs.host.hooks import run_hook
+from rowfs.rules import retention
 from rowfs.rules.clock import Clock
 from rowfs.rules.policies import AfterPre, Policy, WhenLimited, snapshot_name
-from rowfs.rules.retention import Verdict, plan, whole_groups
+from rowfs.rules.retention import Taken, Verdict, whole_groups
 from rowfs.rules.runs import FAILURES_KEPT, Outcome, Start
 from rowfs.rules.times import SECOND_NS, parse_zone
 from rowfs.service import givingup
@@ -172,10 +174,10 @@ class PolicyRun:
     # Letting go
 
     async def _expire(self) -> None:
-        for verdict in await plans(self._service, self._policy, self._now_ns(), self._clock, self._taken):
+        for taken in await going(self._service, self._policy, self._now_ns(), self._clock, self._slices, self._taken):
             await self._slices.rest()
-            snapshot = self._pool.catalog.snapshots.get(verdict.taken.id)
-            if not verdict.goes or snapshot is None:
+            snapshot = self._pool.catalog.snapshots.get(taken.id)
+            if snapshot is None:
                 continue
             try:
                 self._pool.delete_snapshot(snapshot)
@@ -184,16 +186,42 @@ class PolicyRun:
                 self._kept.append(f"{address(snapshot)} stays for now: {error}")
 
 
+T = TypeVar("T")
+NOTHING: Mapping[int, int] = {}
+
+
+Done = Mapping[int, int]  # what the run took that asks, by disk
+
+
 async def plans(
-    service: Service, policy: Policy, now_ns: int, clock: Clock, taken: dict[int, int] | None = None
+    service: Service, policy: Policy, now_ns: int, clock: Clock, slices: Slices, taken: Done = NOTHING
 ) -> list[Verdict]:
     """What becomes of a policy's snapshots on all disks, those that are gone or no longer chosen too."""
-    found: list[Verdict] = []
-    slices, zone, book = Slices(), parse_zone(policy.schedule.tz), service.pool.policies
-    for disk in list(service.pool.catalog.disks.values()):
+    return whole_groups(await _asked(retention.plan, service, policy, now_ns, clock, slices, taken))
+
+
+async def going(
+    service: Service, policy: Policy, now_ns: int, clock: Clock, slices: Slices, taken: Done = NOTHING
+) -> list[Taken]:
+    """Those of them that go now."""
+    if any(map(service.pool.catalog.groups.of, service.pool.catalog.snapshots.of_policy(policy.id))):
+        return [item.taken for item in await plans(service, policy, now_ns, clock, slices, taken) if item.goes]
+    return await _asked(retention.going, service, policy, now_ns, clock, slices, taken)
+
+
+async def _asked(
+    rule: Callable[..., list[T]],
+    service: Service,
+    policy: Policy,
+    now_ns: int,
+    clock: Clock,
+    slices: Slices,
+    taken: Done,
+) -> list[T]:
+    """What a rule of retention says of all chains, in slices."""
+    found: list[T] = []
+    zone, book = parse_zone(policy.schedule.tz), service.pool.policies
+    for disk, own in book.owned(policy).items():
         await slices.rest()
-        if any(snapshot.policy == policy.id for snapshot in disk.chain.values()):
-            just_taken = None if taken is None else taken.get(disk.id)
-            chain = book.taken(disk, now_ns)
-            found += plan(policy.id, policy.retention, chain, now_ns, zone, just_taken, clock)
-    return whole_groups(found)
+        found += rule(policy.id, policy.retention, book.taken(own, now_ns), now_ns, zone, taken.get(disk.id), clock)
+    return found

@@ -33,9 +33,12 @@ from rowfs.store.marks import Marks
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
 from rowfs.store.policytable import PolicyTable
 from rowfs.store.records import told
+from rowfs.store.shown import ShownSnapshots
 from rowfs.store.trashtable import TrashTable
 
 Named = Disk | Snapshot | Branch | Removal
+
+NOWHERE = Point(Branch(id=BranchId(0), parent=None, fork=EPOCH_NONE, epoch=EPOCH_NONE), EPOCH_NONE)  # until it is known
 
 
 class Catalog:
@@ -49,7 +52,7 @@ class Catalog:
         self.pool = told(PoolRecord, stored)
         self.branches = branches
         self.disks: dict[str, Disk] = {}
-        self.snapshots: dict[int, Snapshot] = {}
+        self.snapshots = ShownSnapshots()
         self.snapshot_at: dict[tuple[int, int], Snapshot] = {}  # by branch and epoch
         self.removals: dict[int, Removal] = {}
         self.owed_blocks = 0  # of all of these
@@ -113,8 +116,7 @@ class Catalog:
             disk.head.has_head = True
 
     def _load_snapshot(self, key: bytes, value: bytes | memoryview, disks: dict[int, Disk]) -> None:
-        place = Point(Branch(id=BranchId(0), parent=None, fork=EPOCH_NONE, epoch=EPOCH_NONE), EPOCH_NONE)
-        snapshot = told(Snapshot, value, point=place, owner=next(iter(disks.values()), None))
+        snapshot = told(Snapshot, value, point=NOWHERE, owner=next(iter(disks.values()), None))
         self._check_id(key, snapshot.id)
         if snapshot.disk not in disks:
             raise CorruptionError(f"snapshot {snapshot.name} belongs to a disk that has no record")
@@ -320,7 +322,7 @@ class Catalog:
         owner, branch = snapshot.owner, snapshot.point.branch
         snapshot.deleted = True
         del owner.chain[snapshot.name]
-        self.snapshots.pop(snapshot.id, None)  # in the trash it is not there
+        self.snapshots.remove(snapshot)  # in the trash it is not there
         self.groups.lose(snapshot.id)
         self.marks.forget(snapshot.id)
         del self.snapshot_at[snapshot.branch, snapshot.epoch]

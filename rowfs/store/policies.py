@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rowfs.base.errors import CorruptionError, NotFoundError
-from rowfs.base.format import POLICY, PolicyRecord
+from rowfs.base.format import PolicyRecord
 from rowfs.rules.clock import Clock
+from rowfs.rules.locks import UNLOCKED
 from rowfs.rules.policies import Policies, Policy, check_policy, edited, read_policies, to_record
 from rowfs.rules.records import from_plain, to_plain
 from rowfs.rules.retention import Taken
 from rowfs.rules.runs import Outcome, RunState, counted_from
 from rowfs.store.model import Disk, Snapshot
+from rowfs.store.shown import policy_of
 
 if TYPE_CHECKING:
     from rowfs.store.pool import Pool
@@ -108,7 +110,7 @@ class PolicyBook:
         self._table.drop(number)
         self._read = None
         self._events.add("policy delete", text=name)
-        return sum(snapshot.policy == number for snapshot in self._pool.catalog.snapshots.values())
+        return len(self._pool.catalog.snapshots.of_policy(number))
 
     def set_state(self, number: int, state: RunState) -> None:
         """Note what is known of a policy's runs now."""
@@ -145,20 +147,27 @@ class PolicyBook:
 
     # Snapshots
 
-    def taken(self, chain: Disk, now_ns: int) -> list[Taken]:
-        """The snapshots of a chain as retention sees them, oldest first."""
-        return [self._taken(snapshot, now_ns) for snapshot in chain.chain.values()]
+    def owned(self, policy: Policy) -> dict[Disk, list[Snapshot]]:
+        """The snapshots that a policy has, by the disk in whose chain they are."""
+        found: dict[Disk, list[Snapshot]] = {}
+        for snapshot in self._pool.catalog.snapshots.of_policy(policy.id).values():
+            found.setdefault(snapshot.owner, []).append(snapshot)
+        return found
+
+    def taken(self, snapshots: Iterable[Snapshot], now_ns: int) -> list[Taken]:
+        """Snapshots as retention sees them."""
+        return [self._taken(snapshot, now_ns) for snapshot in snapshots]
 
     def _taken(self, snapshot: Snapshot, now_ns: int) -> Taken:
         group = self._pool.catalog.groups.of(snapshot.id)
         return Taken(
-            id=snapshot.id,
-            name=snapshot.name,
-            due_ns=snapshot.created_ns if snapshot.due_ns is None else snapshot.due_ns,
-            policy=snapshot.policy if snapshot.kind == POLICY else None,
-            good=not snapshot.failed,
-            kept_by=_kept_by(snapshot, now_ns),
-            group=None if group is None else group.id,
+            snapshot.id,
+            snapshot.name,
+            snapshot.created_ns if snapshot.due_ns is None else snapshot.due_ns,
+            policy_of(snapshot),
+            not snapshot.failed,
+            _kept_by(snapshot, now_ns),
+            None if group is None else group.id,
         )
 
     def run_of(self, chain: Disk, policy: Policy, due_ns: int) -> bool:
@@ -170,7 +179,7 @@ class PolicyBook:
 
 def _kept_by(snapshot: Snapshot, now_ns: int) -> str:
     """What keeps a snapshot beside any rule. What was cloned from one does not need it: it has the blocks itself."""
-    if snapshot.lock.keeps(now_ns):
+    if snapshot.lock is not UNLOCKED and snapshot.lock.keeps(now_ns):
         return f"locked: {snapshot.lock.described(now_ns)}"
     return "open or attached" if snapshot.handles else ""
 

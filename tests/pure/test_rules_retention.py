@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -22,6 +21,7 @@ from rowfs.rules.retention import (
     Verdict,
     check_retention,
     expendable,
+    going,
     plan,
     whole_groups,
 )
@@ -83,7 +83,7 @@ def test_r2_numbers_count_days_that_have_snapshots_not_those_of_the_calendar() -
 
 def test_r3_what_failed_never_counts_and_never_pushes_a_good_one_out() -> None:
     chain = taken(*DAYS[:6])
-    chain[4:] = [replace(item, good=False) for item in chain[4:]]
+    chain[4:] = [item._replace(good=False) for item in chain[4:]]
     verdicts = passed(Retention(last=2), chain)
     assert kept(verdicts) == [3, 4, 5, 6]
     assert rules(verdicts, 6) == ["failed"]
@@ -93,7 +93,7 @@ def test_r3_what_failed_never_counts_and_never_pushes_a_good_one_out() -> None:
 
 def test_r4_when_new_ones_fail_the_last_good_one_outlives_keep_for() -> None:
     chain = taken(*DAYS[:4])
-    chain[2:] = [replace(item, good=False) for item in chain[2:]]
+    chain[2:] = [item._replace(good=False) for item in chain[2:]]
     verdicts = passed(Retention(for_ns=HOUR_NS), chain)
     assert rules(verdicts, 2) == ["last-good"]
     assert kept(verdicts) == [2, 3, 4]
@@ -189,8 +189,8 @@ def test_r13_what_is_as_old_as_the_limit_goes() -> None:
 
 
 def test_r14_r15_r16_a_policy_speaks_of_its_own_snapshots_alone_and_knows_them_by_id() -> None:
-    chain = [replace(item, policy=owner) for item, owner in zip(taken(*DAYS), [P, OTHER, None] * 7, strict=False)]
-    chain = [replace(item, name=f"db-{item.id}") for item in chain]
+    chain = [item._replace(policy=owner) for item, owner in zip(taken(*DAYS), [P, OTHER, None] * 7, strict=False)]
+    chain = [item._replace(name=f"db-{item.id}") for item in chain]
     verdicts = passed(Retention(last=1), chain)
     assert [item.taken.id for item in verdicts] == [1, 4, 7, 10, 13, 16, 19]
     assert kept(verdicts) == [19]
@@ -209,7 +209,7 @@ def test_r19_a_pass_needs_no_snapshot_to_have_been_taken() -> None:
 
 def test_k1_what_is_locked_or_needed_stays_and_is_shown() -> None:
     chain = taken(*DAYS)
-    chain[2] = replace(chain[2], kept_by="a hold (audit)")
+    chain[2] = chain[2]._replace(kept_by="a hold (audit)")
     verdicts = passed(Retention(last=2), chain)
     assert kept(verdicts) == [3, 19, 20]
     assert line(verdicts[2], BERLIN) == "stays: a hold (audit)"
@@ -217,9 +217,9 @@ def test_k1_what_is_locked_or_needed_stays_and_is_shown() -> None:
 
 
 def test_g5_a_group_goes_or_stays_whole() -> None:
-    one = [replace(item, group=item.id) for item in taken(*DAYS[:5])]
-    two = [replace(item, id=item.id + 10, name=f"t{item.id}") for item in one]
-    two[1] = replace(two[1], kept_by="a hold")
+    one = [item._replace(group=item.id) for item in taken(*DAYS[:5])]
+    two = [item._replace(id=item.id + 10, name=f"t{item.id}") for item in one]
+    two[1] = two[1]._replace(kept_by="a hold")
     verdicts = whole_groups([*passed(Retention(last=2), one), *passed(Retention(last=2), two)])
     assert kept(verdicts) == [2, 4, 5, 12, 14, 15]
     assert "t2 of its group stays" in line(verdicts[1], BERLIN)
@@ -229,9 +229,9 @@ def test_g5_a_group_goes_or_stays_whole() -> None:
 
 def test_where_a_limit_is_reached_the_oldest_of_its_own_are_given_up_never_the_last_good_one() -> None:
     chain = taken(*DAYS[:6])
-    chain[0] = replace(chain[0], kept_by="a hold")
-    chain[1] = replace(chain[1], policy=None)
-    chain[5] = replace(chain[5], good=False)
+    chain[0] = chain[0]._replace(kept_by="a hold")
+    chain[1] = chain[1]._replace(policy=None)
+    chain[5] = chain[5]._replace(good=False)
     assert [item.id for item in expendable(P, chain)][:2] == [3, 4]
     assert [item.id for item in expendable(P, chain)] == [3, 4, 6]
     assert expendable(OTHER, chain) == []
@@ -327,8 +327,8 @@ def test_explain_agrees_with_what_happens(
         due_ns = next(coming)
         number = max((item.id for item in chain), default=0) + 1
         chain.append(Taken(id=number, name=f"s{number}", due_ns=due_ns, policy=P))
-        going = {item.taken.id for item in plan(P, retention, chain, due_ns, BERLIN, number) if item.goes}
-        chain[:] = [item for item in chain if item.id not in going]
+        goes = {item.taken.id for item in plan(P, retention, chain, due_ns, BERLIN, number) if item.goes}
+        chain[:] = [item for item in chain if item.id not in goes]
         return due_ns
 
     for _ in range(runs):
@@ -381,3 +381,5 @@ def test_a_pass_never_deletes_what_a_rule_keeps(
     verdicts = passed(retention, chain, just_taken=just)
     assert {item.taken.id for item in verdicts} == {item.id for item in own}
     assert set(kept(verdicts)) == stays
+    gone = going(P, retention, chain, NOON, BERLIN, just)
+    assert [item.id for item in gone] == [item.taken.id for item in verdicts if item.goes]

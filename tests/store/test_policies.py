@@ -73,12 +73,51 @@ def test_its_snapshots_are_told_by_its_id_whatever_they_are_called(home: Home) -
     pool.rename_snapshot(snapshot, "other")
     pool.rename_disk(disk, "e")
     pool = home.reopen()
-    mine, other = pool.policies.taken(pool.catalog.disk("e"), NOW)
+    mine, other = pool.policies.taken(pool.catalog.disk("e").chain.values(), NOW)
     assert (mine.policy, mine.good, other.policy, other.good, other.due_ns) == (None, True, policy.id, False, 7)
     assert pool.catalog.disk("e").chain["other"].kind == "policy"
     assert pool.policies.delete("nightly") == 1
-    (_, left) = home.reopen().policies.taken(home.pool.catalog.disk("e"), NOW)  # type: ignore[union-attr]
+    (_, left) = home.reopen().policies.taken(home.pool.catalog.disk("e").chain.values(), NOW)  # type: ignore[union-attr]
     assert left.policy == policy.id
+
+
+def check_owned(pool: Pool, *numbers: int) -> None:
+    """What a policy knows as its own, beside a look at all snapshots."""
+    shown = pool.catalog.snapshots
+    for number in numbers:
+        expected = {item.id for item in shown.values() if item.policy == number and item.kind == "policy"}
+        assert set(shown.of_policy(number)) == expected
+    owned = pool.policies.owned(pool.policies.named("nightly"))
+    by_chain = {
+        chain: [item for item in chain.chain.values() if item.policy == numbers[0]]
+        for chain in pool.catalog.disks.values()
+    }
+    assert owned == {chain: found for chain, found in by_chain.items() if found}
+
+
+def test_a_policy_knows_its_own_snapshots_through_all_that_becomes_of_them(home: Home) -> None:
+    pool = home.open()
+    policy, gone = nightly(pool), nightly(pool, name="gone")
+    disk, other = disk_of(pool, "x"), disk_of(pool, "y", name="other")
+    pool.trash.set_keep(HOUR_NS)
+    for number in range(4):
+        for taker in (policy, gone):
+            pool.snapshot(disk, f"{taker.name}-{number}", start=Start(policy=taker.id, due_ns=number))
+    pool.snapshot(other, "mine")
+    pool.policies.delete("gone")
+    for step in (
+        lambda: pool.delete_snapshot(disk.chain["nightly-0"]),
+        lambda: pool.trash.delete_snapshot(disk.chain["nightly-3"]),
+        lambda: pool.rename_snapshot(disk.chain["nightly-2"], "renamed"),
+        lambda: pool.trash.restore(next(iter(pool.trash)), "back"),
+        lambda: pool.rename_disk(disk, "moved"),
+        lambda: pool.trash.delete_disk(disk),  # its chain stays
+        lambda: pool.rename_disk(disk_of(pool, "z", name="new"), "moved"),  # and goes on under another
+    ):
+        step()
+        pool.commit()
+        check_owned(pool, policy.id, gone.id)
+    check_owned(home.reopen(), policy.id, gone.id)
 
 
 def test_names_are_one_policys_alone(pool: Pool) -> None:

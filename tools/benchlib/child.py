@@ -6,6 +6,7 @@ python -m benchlib.child FUNCTION JSON     prints what the function returns as J
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
 import signal
@@ -91,6 +92,25 @@ def random_writes(pool: str, writes: int) -> dict[str, Any]:
     return found
 
 
+def paced_writes(path: str, seconds: float, seed: int) -> dict[str, Any]:
+    """Direct writes of 4 KiB to random blocks of a file, one a millisecond: how long they took."""
+    block = mmap.mmap(-1, BLOCK_BYTES)
+    block[:] = BLOCK
+    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    numbers = random.Random(seed)
+    blocks = os.fstat(fd).st_size // BLOCK_BYTES
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        os.pwrite(fd, block, numbers.randrange(blocks) * BLOCK_BYTES)
+        taken.append((time.perf_counter() - start) * 1e3)
+        time.sleep(0.001)
+    os.close(fd)
+    taken.sort()
+    return {"writes": len(taken), "p99_ms": taken[len(taken) * 99 // 100], "max_ms": taken[-1]}
+
+
 def resident_bytes(field: str) -> int:
     """A figure of /proc/self/status. (ru_maxrss is no good: a child begins with what its parent had.)"""
     with open("/proc/self/status") as status:
@@ -100,7 +120,9 @@ def resident_bytes(field: str) -> int:
     raise ValueError(f"/proc/self/status has no {field}")
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {work.__name__: work for work in (die, open_after_crash, random_writes)}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    work.__name__: work for work in (die, open_after_crash, random_writes, paced_writes)
+}
 
 if __name__ == "__main__":
     print(json.dumps(FUNCTIONS[sys.argv[1]](**json.loads(sys.argv[2]))))
