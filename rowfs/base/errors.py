@@ -6,6 +6,7 @@ A message is one line that says what, why and what to do. A broken invariant is 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from errno import EBUSY, EDQUOT, EEXIST, EINVAL, EIO, ENOENT, ENOSPC, EPERM, EROFS
 
 NO_SPACE = (ENOSPC, EDQUOT)  # what a host says that has no block for us: it is full, or a quota is used up
@@ -111,6 +112,15 @@ class CorruptionError(RowfsError):
 
     errno: int = EIO
     logged = False  # a line in the log tells of it already
+
+
+class BlockDamagedError(RowfsError):
+    """Raised when sealed blocks do not read as what was sealed. Nothing of them is handed on."""
+
+    def __init__(self, message: str, addresses: Sequence[int] = (), starts: Sequence[int] = ()) -> None:
+        """At these addresses, read to where the buffer has these offsets."""
+        super().__init__(message)
+        self.addresses, self.starts = addresses, starts
 
 
 class StorageError(RowfsError):

@@ -19,9 +19,9 @@ ID, NUMBER, TIME = (1, (1 << 32) - 1), (0, (1 << 32) - 1), (TIME_NS_MIN, TIME_NS
 BLOCKS = (0, (1 << 48) - 1)  # of figures; an address has 48 bits
 RANGES = (
     dict.fromkeys(("id", "disk", "branch", "parent", "inode", "head", "policy"), ID)
-    | dict.fromkeys(("epoch", "fork", "uid", "gid"), NUMBER)
+    | dict.fromkeys(("epoch", "fork", "uid", "gid", "sealed"), NUMBER)
     | dict.fromkeys(("created_ns", "modified_ns", "changed_ns", "time_ns", "deleted_ns"), TIME)
-    | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), BLOCKS)
+    | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks", "sealed_blocks"), BLOCKS)
     | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "until_ns": (0, TIME_NS_MAX)}
     | {"trash_keep_ns": (1, TIME_NS_MAX)}
     | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks"), NUMBER)
@@ -36,7 +36,7 @@ RANGES = (
 # too: so large that all of it can be seen. `capacity_bytes`: what the host has.
 STAND_INS: dict[str, Any] = (
     dict.fromkeys(("created_ns", "modified_ns", "changed_ns", "time_ns", "deleted_ns", "uid", "gid"), 0)
-    | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks"), 0)
+    | dict.fromkeys(("mapped_blocks", "referenced_blocks", "written_blocks", "sealed_blocks", "sealed"), 0)
     | {"size_bytes": DISK_BYTES_MAX, "mode": 0o600, "capacity_bytes": None, "clean": False}
     | {"name": "recovered-{id}", "kind": "user", "consistency": "crash", "description": ""}
     | {"hold": True, "until_ns": TIME_NS_MAX, "compliance": False, "reason": ""}  # of a lock: it keeps

@@ -23,7 +23,9 @@ from rowfs.base.errors import CorruptionError, PoolError, UsageError
 from rowfs.base.fields import STAND_INS, kept_field, missing_field, plain_check
 from rowfs.base.units import BLOCK_BYTES, BranchId, Epoch, PageIndex
 
-FORMAT_VERSION = 1
+FORMAT_PLAIN = 1  # of a pool without sums, and of every label
+FORMAT_SEALED = 2  # there are sums, or were: who writes to blocks has to know of them
+FORMAT_VERSION = FORMAT_SEALED  # the newest that this rowfs reads
 
 DATA_FILE, MAP_DIR, JOURNAL_FILE = "data", "map", "journal"
 LOCK_FILE, SOCKET_FILE, LOG_FILE = "lock", "control.sock", "rowfs.log"
@@ -52,14 +54,16 @@ EVENTS = "events"  # u64 number -> EventRecord
 TRASH = "trash"  # u64 disk id -> TrashRecord
 LIMITS = "limits"  # u64 disk id -> LimitsRecord
 POLICIES = "policies"  # u64 policy id -> PolicyRecord
+SUMS = "sums"  # u32 stretch -> base.sumcode
 # These came after the first pools: one that is missing is empty.
-ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS, POLICIES)
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS, POLICIES, SUMS)
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")
 CHANGE_KEY = struct.Struct(">IIH")
 CHUNK_KEY = struct.Struct(">I")
 REGION_KEY = struct.Struct(">I")
+STRETCH_KEY = struct.Struct(">I")
 ID_KEY = struct.Struct(">Q")
 PENDING_KEY = struct.Struct(">BIII")
 POOL_KEY = b"pool"
@@ -86,7 +90,7 @@ def page_key(branch: BranchId, page: PageIndex, epoch: Epoch) -> bytes:
 
 def pack_label(uuid: bytes) -> bytes:
     """Block 0 of the data file of the pool with this 16-byte uuid."""
-    return LABEL.pack(LABEL_MAGIC, FORMAT_VERSION, uuid).ljust(BLOCK_BYTES, b"\0")
+    return LABEL.pack(LABEL_MAGIC, FORMAT_PLAIN, uuid).ljust(BLOCK_BYTES, b"\0")
 
 
 def unpack_label(block: bytes) -> bytes:
@@ -226,6 +230,7 @@ class PoolRecord(Record):
     clock_seen_ns: int | None = None  # the last reading of the host's clock, as rules.clock wants it
     clock_leapt_from_ns: int | None = None
     clock_leapt_to_ns: int | None = None
+    sealed_blocks: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -280,6 +285,7 @@ class BranchRecord(Record):
     fork: Epoch  # the epoch of the parent at which it begins; 0 without a parent
     epoch: Epoch  # the current epoch
     written_blocks: int = 0  # owned by versions after the last snapshot
+    sealed: Epoch = Epoch(0)  # what versions up to this epoch own was looked at, and sealed where it was not
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -24,7 +24,7 @@ BEGINNING_S = 5.0  # that a daemon may need from holding its pool to answering
 
 
 @command(CHECK)
-def check(pool: str, repair: bool, other_owner: bool, as_json: bool) -> int:
+def check(pool: str, repair: bool, data: bool, other_owner: bool, as_json: bool) -> int:
     """Carries out `rowfs check`."""
     from rowfs.store.check import check_pool  # here: it brings lmdb and numpy along, which no other command needs
 
@@ -32,7 +32,12 @@ def check(pool: str, repair: bool, other_owner: bool, as_json: bool) -> int:
     try:
         with Progress() as progress:
             findings, mended = check_pool(
-                path, lambda done, total: progress(done, total, "checking"), repair, partial(_hold, path), other_owner
+                path,
+                lambda done, total: progress(done, total, "checking"),
+                repair,
+                partial(_hold, path),
+                other_owner,
+                data,
             )
     except PoolError as error:
         return _say_unusable(path, error, as_json)

@@ -46,10 +46,24 @@ def _mount_fields(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("mounted on", printable(info["mountpoint"])),
         ("daemon", f"pid {info['pid']}, rowfs {info.get('version')}, format {info.get('format')}"),
         ("capacity", f"{size_or_nothing(info['capacity_bytes'])}, {used} used, {free} free"),
+        *_sealed(info),
         ("holds", f"{count(info['disks'], 'disk')}, {count(info['snapshots'], 'snapshot')}"),
         ("state", _state(info)),
         *(("warning", printable(line)) for line in info.get("warnings", [])),
     ]
+
+
+def _sealed(info: dict[str, Any]) -> list[tuple[str, str]]:
+    sealed = info.get("sealed_bytes", 0)
+    if not sealed and not info.get("sealing"):
+        return []
+    percent = 100 * sealed // max(1, info["used_bytes"])
+    return [("sealed", f"{format_size(sealed)}, {percent} %{' and more to come' if info.get('sealing') else ''}")]
+
+
+def _damaged(thing: dict[str, Any]) -> list[tuple[str, str]]:
+    damaged = thing.get("damaged_bytes")
+    return [("damaged", f"{format_size(damaged)} that were sealed are EIO when they are read")] if damaged else []
 
 
 def _state(info: dict[str, Any]) -> str:
@@ -91,6 +105,7 @@ def _disk_fields(disk: dict[str, Any]) -> list[tuple[str, str]]:
         ("modified", local_time(disk["modified"])),
         ("snapshots", str(len(disk["snapshots"]))),
         ("trimmed", f"{size_or_nothing(disk.get('trimmed_held_bytes'))} held by snapshots"),
+        *_damaged(disk),
         ("open handles", str(disk.get("open", 0))),
         *_labels(disk),
         *(("attached", attached_shown(attached)) for attached in disk.get("attached", [])),
@@ -105,6 +120,7 @@ def _snapshot_fields(snapshot: dict[str, Any]) -> list[tuple[str, str]]:
         ("refers to", size_or_nothing(snapshot["referenced_bytes"])),
         ("written since the one before", size_or_nothing(snapshot["written_bytes"])),
         ("freed if deleted", size_or_nothing(snapshot["freed_if_deleted_bytes"])),
+        *_damaged(snapshot),
         ("consistency", snapshot["consistency"]),
         ("kind", snapshot["kind"]),
         *([("lock", lock_shown(snapshot["lock"]))] if snapshot.get("lock") else []),

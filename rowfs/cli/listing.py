@@ -92,8 +92,12 @@ def _disk_row(disk: dict[str, Any]) -> Sequence[str]:
     if disk.get("deleted"):
         return (name, NOTHING, NOTHING, "", "", "", "deleted, its snapshots stay")
     sizes = size_or_nothing(disk["size_bytes"]), size_or_nothing(disk["mapped_bytes"])
-    kind = ", ".join(["disk", *map(attached_shown, disk.get("attached", []))])
+    kind = ", ".join(["disk", *_damaged(disk), *map(attached_shown, disk.get("attached", []))])
     return (name, *sizes, "", "", local_time(disk["created"]), kind)
+
+
+def _damaged(thing: dict[str, Any]) -> list[str]:
+    return ["damaged"] if thing.get("damaged_bytes") else []
 
 
 def _snapshot_row(snapshot: dict[str, Any]) -> Sequence[str]:
@@ -104,5 +108,5 @@ def _snapshot_row(snapshot: dict[str, Any]) -> Sequence[str]:
         kinds.append("failed")
     if snapshot.get("lock"):
         kinds.append("locked")
-    kind = ", ".join([*kinds, *map(attached_shown, snapshot.get("attached", []))])
+    kind = ", ".join([*kinds, *_damaged(snapshot), *map(attached_shown, snapshot.get("attached", []))])
     return (SNAPSHOT_INDENT + printable(snapshot["name"]), *sizes, local_time(snapshot["created"]), kind)

@@ -12,10 +12,10 @@ import trio
 
 import rowfs
 from rowfs.base.errors import CorruptionError, RowfsError
-from rowfs.base.format import FORMAT_VERSION, TEMPORARY
+from rowfs.base.format import TEMPORARY
 from rowfs.base.inodenumbers import disk_inode, snapshot_inode
 from rowfs.base.names import SNAPSHOTS_DIR
-from rowfs.base.units import BLOCK_BYTES, check_disk_size
+from rowfs.base.units import BLOCK_BYTES, check_disk_size, format_size
 from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.deletion import DeletionMethods
 from rowfs.control.events import EventMethods
@@ -24,6 +24,7 @@ from rowfs.control.limits import LimitMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
 from rowfs.control.policies import PolicyMethods
+from rowfs.control.scrub import ScrubMethods
 from rowfs.control.trash import TrashMethods
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
@@ -112,6 +113,7 @@ class Methods:
             **events.table(),
             **LimitMethods(self._service).table(),
             **TrashMethods(self._service).table(),
+            **ScrubMethods(self._service).table(),
         }
         return {name: events.recorded(name, self._guarded(name, method)) for name, method in methods.items()}
 
@@ -156,7 +158,7 @@ class Methods:
             "pid": os.getpid(),
             "mountpoint": self._service.own.mountpoint,
             "version": rowfs.__version__,
-            "format": FORMAT_VERSION,
+            "format": self._catalog.pool.format,
             **figures,
             "read_only": figures["read_only"] or await self._service.is_remounted_read_only(),
             "read_only_reason": self._pool.read_only_reason,
@@ -179,6 +181,10 @@ class Methods:
         if used >= WARN_USED * (used + free):
             lines.append(f"the pool is {100 * used // (used + free)} % full: delete snapshots or disks")
         lines += await watching.warnings(self._service)
+        if figures["damaged_bytes"]:
+            lines.append(
+                f"{format_size(figures['damaged_bytes'])} of sealed data are damaged: rowfs scrub --status tells where"
+            )
         if self._service.committer.waiting:
             lines.append(f"nothing can be made durable now: {self._service.committer.waiting}")
         if self._pool.read_only_reason:
@@ -190,6 +196,7 @@ class Methods:
         names, figures, selector, trimmed = parameters(params, LIST)
         wanted = None if selector is None else parse_selector(selector)
         attached = await self._attachments()
+        damaged = self._pool.damage.counts()
         disks = (
             [self._catalog.chain(name) for name in names] if names is not None else list(self._catalog.disks.values())
         )
@@ -205,12 +212,14 @@ class Methods:
                 freed = None
                 if figures is not False and not snapshot.deleted:
                     freed = await _counted(self._pool.figures.freed_if_deleted(snapshot))
-                snapshots.append(snapshot_object(snapshot, freed, _attached(attached, snapshot)))
+                snapshots.append(
+                    snapshot_object(snapshot, freed, _attached(attached, snapshot), damaged.get(snapshot, 0))
+                )
                 done += 1
                 if not done % 256:
                     await caller.progress(done, total, "snapshots", "counting")
             held = await _counted(self._pool.figures.trimmed(disk)) if trimmed else None
-            found.append(disk_object(disk, _attached(attached, disk), snapshots, held))
+            found.append(disk_object(disk, _attached(attached, disk), snapshots, held, damaged.get(disk, 0)))
         return found
 
     async def _shown(self, *disks: Disk) -> list[dict[str, Any]]:

@@ -186,6 +186,7 @@ PyObject *native_serve(PyObject *self, PyObject *args) {
         !take(&engine.versions, PyObject_GetAttrString(pool, "versions")) ||
         !take(&engine.io, PyObject_GetAttrString(pool, "io")) ||
         !take(&engine.space, PyObject_GetAttrString(pool, "space")) ||
+        !take(&engine.sums, PyObject_GetAttrString(engine.io, "sums")) ||
         !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")))
         return NULL;
     if (!take_recent())
@@ -201,6 +202,7 @@ PyObject *native_stop(PyObject *self, PyObject *args) {
     (void)args;
     hotpath_finish();
     drop_recent();
+    verify_stop();
     Py_CLEAR(engine.handles);
     Py_CLEAR(engine.pool);
     Py_CLEAR(engine.committer);
@@ -209,6 +211,7 @@ PyObject *native_stop(PyObject *self, PyObject *args) {
     Py_CLEAR(engine.versions);
     Py_CLEAR(engine.io);
     Py_CLEAR(engine.space);
+    Py_CLEAR(engine.sums);
     Py_CLEAR(engine.zeros);
     Py_CLEAR(engine.dirty);
     Py_RETURN_NONE;

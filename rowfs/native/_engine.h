@@ -16,7 +16,7 @@ enum {
 /* What the extension answers from. Without `handles` everything is left to Python. */
 extern struct engine {
     PyObject *handles; /* dict: fh -> Handle */
-    PyObject *pool, *commits, *versions, *io, *space, *zeros, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
+    PyObject *pool, *commits, *versions, *io, *space, *sums, *zeros, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
     int data_fd;
     Py_buffer recent_view;
     int64_t *recent; /* DiskIO.recent: how many blocks were written since the last sync began, and their addresses */
@@ -26,8 +26,8 @@ extern struct engine {
 #define NAMES(name)                                                                                                    \
     name(addresses) name(begin_read) name(begin_record) name(claim) name(damage) name(dirty_pages) name(end)           \
     name(epoch) name(failed) name(floor) name(head) name(map_changed) name(next) name(own) name(owned) name(pages)     \
-    name(point) name(read_only) name(running) name(shortage) name(size_bytes) name(soft_pages) name(state) name(sync)  \
-    name(syncing) name(target) name(unsynced) name(used)
+    name(point) name(read_only) name(rows) name(running) name(shortage) name(size_bytes) name(soft_pages) name(state) name(sync)  \
+    name(syncing) name(table) name(target) name(unsynced) name(used)
 #define NAME(text) PyObject *text;
 extern struct names {
     NAMES(NAME)
@@ -58,5 +58,8 @@ void look_away(struct view *view);
 void add_runs(const struct view *view, size_t slot, size_t blocks, struct run *runs, size_t *count, size_t start);
 /* Where a range of a point lies: how many runs, 0 when it is left to Python. */
 size_t plan(PyObject *point, uint64_t offset, size_t size, struct run *runs);
+
+/* _verify.c: let go of what is held of the sums. */
+void verify_stop(void);
 
 #endif

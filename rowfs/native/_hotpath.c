@@ -20,7 +20,7 @@
  *     anything of it, with the GIL let go of: others neither change nor look at the engine's state.
  *   - What Linux writes back from its own cache in large pieces, the host is told to write to its disk at once, by a worker.
  *   - Whatever is unusual is left to Python: a page that is not in memory, a range that the head owns in part, zeros
- *     where space is short, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
+ *     where space is short, sums that are not in memory, blocks that are not what was sealed, a range that is not aligned or ends past the disk, a handle with O_SYNC, a pool that is read-only or full, a
  *     failed or short system call. A write that Python does again writes the same bytes to the same blocks. Of a sync that
  *     failed, Python is told (Committer.sync_failed), and then its caller.
  */
@@ -37,16 +37,24 @@ static char *answer; /* one request at a time */
 
 /* Reads */
 
+/* `sums`: what the blocks have to sum up to, or NULL. */
 static bool read_in_worker(int fuse_fd, const struct fuse_in_header *header, size_t size, const struct run *runs,
-                           size_t count) {
+                           size_t count, const uint32_t *sums) {
     struct job *job = header->len <= HEAD_BYTES ? workers_job(JOB_READ, engine.data_fd, runs, count) : NULL;
     PyObject *ticket;
 
     if (job == NULL)
         return false;
+    if (sums != NULL) {
+        if ((job->sums = malloc(size / BLOCK_BYTES * sizeof(*sums))) == NULL) {
+            workers_free(job);
+            return false;
+        }
+        memcpy(job->sums, sums, size / BLOCK_BYTES * sizeof(*sums));
+    }
     writes_tell();
     if ((ticket = PyObject_CallMethodNoArgs(engine.commits, names.begin_read)) == NULL) {
-        free(job);
+        workers_free(job);
         return false;
     }
     job->ticket = PyLong_AsLongLong(ticket);
@@ -59,14 +67,16 @@ static bool read_in_worker(int fuse_fd, const struct fuse_in_header *header, siz
     if (workers_start(job))
         return true;
     Py_XDECREF(PyObject_CallMethod(engine.committer, "read_ended", "L", job->ticket));
-    free(job);
+    workers_free(job);
     return false;
 }
 
 static bool try_read(int fuse_fd, const struct fuse_in_header *header, const struct fuse_read_in *wanted) {
     struct run runs[BLOCKS_MAX];
+    uint32_t sums[BLOCKS_MAX];
     PyObject *target = target_of(wanted->fh, wanted->offset, wanted->size, false), *point = NULL;
     size_t count = 0;
+    enum sealed sealed;
 
     if (target != NULL && (PyObject *)Py_TYPE(target) == engine.disk_type)
         point = PyObject_GetAttr(target, names.head);
@@ -78,10 +88,17 @@ static bool try_read(int fuse_fd, const struct fuse_in_header *header, const str
     Py_XDECREF(target);
     if (count == 0 || (answer == NULL && (answer = transfer_buffer()) == NULL))
         return false;
-    if (fetch(engine.data_fd, runs, count, answer, RWF_NOWAIT))
-        reply_data(fuse_fd, header->unique, answer, wanted->size);
-    else if (!read_in_worker(fuse_fd, header, wanted->size, runs, count))
+    sealed = verify_expected(runs, count, sums);
+    if (sealed == SEALED_UNKNOWN)
         return false;
+    if (!fetch(engine.data_fd, runs, count, answer, RWF_NOWAIT)) {
+        if (!read_in_worker(fuse_fd, header, wanted->size, runs, count, sealed == SEALED_SOME ? sums : NULL))
+            return false;
+    } else if (sealed == SEALED_SOME && !verify(answer, wanted->size, sums)) {
+        return false; /* Python reads again, and tells what is wrong */
+    } else {
+        reply_data(fuse_fd, header->unique, answer, wanted->size);
+    }
     reads++;
     return true;
 }
@@ -257,7 +274,7 @@ static void settle(struct job *job) {
         refused = job;
         wake_trio();
     } else {
-        free(job);
+        workers_free(job);
     }
 }
 
@@ -276,7 +293,7 @@ size_t hotpath_refused(char *request) {
         return size;
     memcpy(request, job->head, size);
     refused = job->next;
-    free(job);
+    workers_free(job);
     return size;
 }
 

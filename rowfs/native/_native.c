@@ -13,6 +13,7 @@
  *   - A handler gets the request as an integer that it must answer exactly once, with reply_error, reply_offset or
  *     reply_count, at any later time on the same thread. It must not raise; if it does, the request is answered EIO.
  */
+#include "_crc32c.h"
 #include "_native.h"
 
 #include <dlfcn.h>
@@ -244,6 +245,7 @@ static PyMethodDef methods[] = {
      "serve(handles, pool, committer, set_time, data_fd, Disk, Snapshot, DIRTY): answer the commonest requests without Python from now on"},
     {"stop", native_stop, METH_NOARGS, "Wait for the workers, and answer nothing any more"},
     {"sync_data", native_sync_data, METH_VARARGS, "sync_data(fd): fdatasync; fails for ever once it has failed"},
+    {"block_sums", native_block_sums, METH_VARARGS, "block_sums(data, sums): fill `sums` (u32) with the sums of blocks"},
     {"try_requests", native_try_requests, METH_VARARGS,
      "try_requests(fuse_fd, requests): how many were answered, one after the other; for tests"},
     {"linger", native_linger, METH_VARARGS,
@@ -260,5 +262,6 @@ static struct PyModuleDef module = {
 };
 
 PyMODINIT_FUNC PyInit__native(void) {
+    crc32c_begin();
     return PyModule_Create(&module);
 }

@@ -7,6 +7,8 @@
  *   _engine.c    looking at the engine's objects
  *   _workers.c   threads for those of them that have to wait for the host
  *   _transfer.c  moving data between the data file, memory and the kernel
+ *   _verify.c    what the blocks of a read have to sum up to, and whether they do
+ *   _crc32c.c    the sums of blocks
  */
 #ifndef ROWFS_NATIVE_H
 #define ROWFS_NATIVE_H
@@ -96,12 +98,14 @@ struct job {
     char head[HEAD_BYTES]; /* the request, for Python if it fails */
     char *data;   /* of a sync: the record's */
     size_t size;  /* of this, or of the answer to a read */
+    uint32_t *sums; /* of a read, or NULL: what its blocks have to sum up to, 0 for each that is not sealed */
     size_t count; /* of runs */
     struct run runs[];
 };
 
-/* A job for these runs, for free(3); NULL: there is no memory. */
+/* A job for these runs, for workers_free; NULL: there is no memory. */
 struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count);
+void workers_free(struct job *job);
 /* Trio thread: have a worker do a job, which is the worker's then. False: there is no thread to be had. */
 bool workers_start(struct job *job);
 /* Trio thread, GIL held: do a sync at once, and answer it if it did not fail. The job stays the caller's. False: nothing
@@ -122,6 +126,15 @@ void workers_lost_told(void);
 /* Any thread: fdatasync of the data file, one at a time. 0, or the errno of the first sync that ever failed. */
 int sync_data(int fd);
 
+/* _verify.c */
+
+enum sealed { SEALED_NONE, SEALED_SOME, SEALED_UNKNOWN };
+/* Trio thread, GIL held: what the blocks of the runs have to sum up to, in `sums`, 0 for those that are not sealed. UNKNOWN:
+ * Python has to look. NONE: `sums` is as it was. */
+enum sealed verify_expected(const struct run *runs, size_t count, uint32_t *sums);
+/* Any thread: whether the blocks of `data` sum up to what they have to. */
+bool verify(const char *data, size_t size, const uint32_t *sums);
+
 /* _receive.c */
 
 /* Any thread: have trio's turn come soon. */
@@ -135,5 +148,6 @@ PyObject *native_sync_data(PyObject *self, PyObject *args);
 PyObject *native_served(PyObject *self, PyObject *args);
 PyObject *native_linger(PyObject *self, PyObject *args);
 PyObject *native_wake_fd(PyObject *self, PyObject *args);
+PyObject *native_block_sums(PyObject *self, PyObject *args);
 
 #endif

@@ -161,7 +161,9 @@ static void *read_jobs(void *unused) {
         }
         pthread_mutex_unlock(&lock);
         errno = 0;
-        if ((data != NULL || (data = transfer_buffer()) != NULL) && fetch(job->data_fd, job->runs, job->count, data, 0))
+        if ((data != NULL || (data = transfer_buffer()) != NULL) &&
+            fetch(job->data_fd, job->runs, job->count, data, 0) &&
+            (job->sums == NULL || verify(data, job->size, job->sums)))
             reply_data(job->fuse_fd, job->unique, data, job->size);
         else
             job->error = errno ? errno : EIO;
@@ -337,6 +339,11 @@ void workers_finish(void) {
         pthread_cond_wait(&all_done, &lock);
     pthread_mutex_unlock(&lock);
     Py_END_ALLOW_THREADS
+}
+
+void workers_free(struct job *job) {
+    free(job->sums);
+    free(job);
 }
 
 struct job *workers_job(enum job_kind kind, int data_fd, const struct run *runs, size_t count) {

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rowfs.persist.datafile import DataFile
+from rowfs.seal import crc32c
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
 
@@ -54,6 +55,8 @@ def _load() -> ModuleType | None:
 
 
 module: Any = _load()
+if module is not None:
+    crc32c.compute_with(module.block_sums)
 
 
 def hand_to(handlers: Handlers) -> None:

@@ -44,8 +44,8 @@ from rowfs.base.format import (
 )
 from rowfs.base.units import GIB, MIB, BranchId, Epoch, PageIndex
 from rowfs.persist.datafile import preallocate
+from rowfs.persist.lookover import command
 from rowfs.persist.mapcheck import ALL_PAGES, PAGES_MAX, CommitGoneError, find_damage, meta_of
-from rowfs.persist.scrub import command
 
 MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 TiB of random data
 GROWTH = 2
@@ -353,7 +353,7 @@ class BlockMap(Reader):
             self._holding.abort()
             self._holding = None
 
-    def scrub(self) -> tuple[list[str], Callable[[], None]]:
+    def look_over(self) -> tuple[list[str], Callable[[], None]]:
         """What to start to have all pages of the last commit looked at, and what to call when that is done."""
         release = self.hold()
         try:

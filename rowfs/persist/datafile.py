@@ -14,7 +14,7 @@ import ctypes
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from errno import EAGAIN, EINTR, ENXIO, EOPNOTSUPP
+from errno import EAGAIN, EINTR, EINVAL, ENOENT, ENXIO, EOPNOTSUPP
 
 from rowfs.base.errors import NO_SPACE, CorruptionError, NoSpaceError, PoolError, StorageError, host_full_line
 from rowfs.base.format import pack_label, unpack_label
@@ -44,6 +44,7 @@ class DataFile:
             self._fd = open_regular(path, os.O_RDONLY if read_only else os.O_RDWR)
         except OSError as error:
             raise PoolError(f"cannot open {path}: {error.strerror}") from None
+        self._direct_fd: int | None = None
         self._host_free = 0  # bytes, as it last said
         self.keeps_freed = False  # the host cannot take blocks back
         self._nowait_flag = os.RWF_NOWAIT
@@ -71,6 +72,8 @@ class DataFile:
     def close(self) -> None:
         """Close the file, without syncing it."""
         os.close(self._fd)
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
 
     def fileno(self) -> int:
         """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (native/_engine.c)."""
@@ -105,6 +108,23 @@ class DataFile:
             if not self._read_span(position, buffer[start : start + length], self._nowait_flag):
                 return False
         return True
+
+    def read_disk(self, spans: Sequence[Span], buffer: memoryview) -> None:
+        """As `read`, but what the disk has, not what the host has in memory; and the host keeps nothing of it.
+
+        Spans and `buffer` have to be aligned to blocks. A host that cannot do that reads as it always does.
+        """
+        try:
+            if self._direct_fd is None:
+                self._direct_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            for position, start, length in spans:
+                with buffer[start : start + length] as target:
+                    if os.preadv(self._direct_fd, [target], position) != length:
+                        self.read([Span(position, start, length)], buffer)
+        except OSError as error:
+            if error.errno not in (EINVAL, EOPNOTSUPP, ENOENT):
+                raise _failure(error, "read") from error
+            self.read(spans, buffer)
 
     def _read_span(self, position: int, target: memoryview, flags: int) -> bool:
         while len(target):

@@ -5,6 +5,7 @@ Invariants:
   bits, so a freed block is never handed out before the commit that freed it is durable and its readers are done.
 - What `freeze` gives the commit has the bits of all freed blocks clear: durable bitmaps never know a block as both.
 - A block that several owners share (persist.shares) is freed when the last of them lets go of it.
+- What is free has no sum (seal.sums): `forget` is called in the step that frees it.
 - A claim is a run of free blocks that one writer alone allocates from. It lives in memory only; its bits are clear.
 - available[chunk] = blocks of the chunk that are neither allocated, nor claimed, nor being punched.
 
@@ -103,6 +104,8 @@ class Space:
         self._host_free_bytes = host_free_bytes
         self._host_keeps = host_keeps
         self.shares = shares
+        self.forget: Callable[[np.ndarray], object] = lambda addresses: None  # of what is free from now on, its sum
+        self.is_sealed: Callable[[int, int], bool] = lambda address, blocks: False
         self.capacity_blocks = capacity_blocks
         self._length_max = host_blocks_max // CHUNK_BLOCKS * CHUNK_BLOCKS
         self.run_blocks_min = RUN_BLOCKS_MIN
@@ -194,6 +197,7 @@ class Space:
         if run is None:
             self.shortage = True
             raise NoSpaceError("the pool is full: delete snapshots or disks")
+        assert not self.is_sealed(run[0], run[1] - run[0]), "a free block has a sum"
         claim.next, claim.end = run
         self._claims.add(claim)
         self._look_for_shortage()
@@ -335,6 +339,7 @@ class Space:
         if len(addresses):
             self._freed.append(addresses.astype(np.int64))
             self.freed_blocks += len(addresses)
+            self.forget(self._freed[-1])
         return len(addresses)
 
     @property

@@ -20,8 +20,10 @@ from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
 from rowfs.persist.journal import JournalError
 from rowfs.service import pace
 from rowfs.service.ahead import Ahead
+from rowfs.service.lookover import LookOver
 from rowfs.service.punching import Punching
-from rowfs.service.scrubbing import Scrubbing
+from rowfs.service.scrub import Scrub
+from rowfs.service.sealing import Sealing
 from rowfs.service.tasks import contained
 from rowfs.service.trimming import Trimming
 from rowfs.service.worker import Worker
@@ -59,6 +61,8 @@ class Committer:
         self.asked = 0  # how often somebody wanted a commit
         self._punching = Punching(pool, requests)
         self.ahead = Ahead(pool, requests)
+        self.sealing = Sealing(pool, self, requests)
+        self.scrub = Scrub(pool, self, requests)
         self.rate = pace.Rate()  # of reclaiming
         self._hurried = 0  # who waits for space, or for the end
         self._commits = pool.commits
@@ -106,7 +110,8 @@ class Committer:
 
     async def throttle(self) -> None:
         """After a write: see to it that what is not yet durable stays within bounds."""
-        pages, crowded = self._pool.versions.dirty_pages, self._pool.space.shares.crowded
+        pages = self._pool.versions.dirty_pages
+        crowded = self._pool.space.shares.crowded or self._pool.io.sums.crowded
         if pages > self.soft_pages or crowded:
             self.kick(whole=True)
             if pages > self.hard_pages or crowded:
@@ -224,8 +229,10 @@ class Committer:
                 ("recycler", self._recycle),
                 ("trimmer", self.trimming.run),
                 ("puncher", self._punching.run),
-                ("scrubber", Scrubbing(self._pool).run),
+                ("watch over the map", LookOver(self._pool).run),
                 ("write-back", self.ahead.run),
+                ("sealer", self.sealing.run),
+                ("scrub", self.scrub.run),
             ):
                 nursery.start_soon(self._lasting, what, task)
             task_status.started()

@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 def disk_object(
-    disk: Disk, attached: Sequence[Attachment], snapshots: list[dict[str, Any]], trimmed: int | None = None
+    disk: Disk,
+    attached: Sequence[Attachment],
+    snapshots: list[dict[str, Any]],
+    trimmed: int | None = None,
+    damaged_blocks: int = 0,
 ) -> dict[str, Any]:
     """A disk as docs/CONTROL.md has it; of what it `trimmed`, snapshots hold so many bytes."""
     return {
@@ -29,6 +33,7 @@ def disk_object(
         "size_bytes": disk.size_bytes if disk.head else 0,
         "mapped_bytes": disk.mapped_bytes if disk.head else 0,
         "trimmed_held_bytes": trimmed,
+        "damaged_bytes": damaged_blocks * BLOCK_BYTES,
         "created": rfc3339(disk.created_ns),
         "modified": rfc3339(disk.modified_ns),
         "deleted": disk.head is None,
@@ -39,7 +44,9 @@ def disk_object(
     }
 
 
-def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[Attachment] = ()) -> dict[str, Any]:
+def snapshot_object(
+    snapshot: Snapshot, freed: int | None, attached: Sequence[Attachment] = (), damaged_blocks: int = 0
+) -> dict[str, Any]:
     """A snapshot as docs/CONTROL.md has it; `freed` bytes come back if it alone is deleted."""
     return {
         "name": snapshot.name,
@@ -49,6 +56,7 @@ def snapshot_object(snapshot: Snapshot, freed: int | None, attached: Sequence[At
         "referenced_bytes": snapshot.referenced_blocks * BLOCK_BYTES,
         "written_bytes": snapshot.written_blocks * BLOCK_BYTES,
         "freed_if_deleted_bytes": freed,
+        "damaged_bytes": damaged_blocks * BLOCK_BYTES,
         "consistency": snapshot.consistency,
         "kind": snapshot.kind,
         "failed": snapshot.failed,
@@ -104,5 +112,8 @@ def pool_figures(service: Service) -> dict[str, Any]:
         "capacity_bytes": pool.catalog.pool.capacity_bytes or used + free,
         "used_bytes": used,
         "free_bytes": free,
+        "sealed_bytes": pool.io.sums.blocks * BLOCK_BYTES,
+        "sealing": service.committer.sealing.active,
+        "damaged_bytes": len(pool.damage) * BLOCK_BYTES,
         "read_only": pool.read_only or pool.read_only_reason is not None,
     }

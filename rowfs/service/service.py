@@ -29,7 +29,7 @@ from rowfs.service.kernelcache import KernelCache, run_apart
 from rowfs.service.seeking import seek
 from rowfs.service.trimming import Progress
 from rowfs.service.writeback import Writeback
-from rowfs.store.diskio import point_of, readable
+from rowfs.store.diskio import Reading
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
 
@@ -75,27 +75,20 @@ class Service:
     def read_cached(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray | None:
         """The bytes of a range, if the host has them in memory; else None."""
         self._requests += 1
-        length = readable(target, offset, length)
-        if not length:
-            return b""
-        spans = self.pool.io.plan(point_of(target), offset, length)
-        buffer = bytearray(length)
-        if not spans or self.pool.data.read_cached(spans, memoryview(buffer)):
-            return buffer
-        return None
+        reading = Reading(self.pool.io, target, offset, length)
+        with self.pool.damage.noted(target, reading.offset):
+            return reading.data() if reading.cached() else None
 
     async def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
         """The bytes of a range, read in a worker, so that nobody else waits."""
-        length = readable(target, offset, length)
-        spans = self.pool.io.plan(point_of(target), offset, length)
-        buffer = bytearray(length)
+        reading = Reading(self.pool.io, target, offset, length)
         ticket = self.pool.commits.begin_read()
         try:
-            with trio.CancelScope(shield=True):  # the worker goes on anyway, and so must the ticket
-                await trio.to_thread.run_sync(self.pool.data.read, spans, memoryview(buffer))
+            with trio.CancelScope(shield=True), self.pool.damage.noted(target, reading.offset):
+                await trio.to_thread.run_sync(reading.wait)  # it goes on anyway, and so must the ticket
         finally:
             self.committer.read_ended(ticket)
-        return buffer
+        return reading.data()
 
     def write_now(self, disk: Disk, offset: int, data: bytes) -> bool:
         """Write a range, unless something has to be waited for: then nothing is written, and False returned."""
@@ -132,6 +125,9 @@ class Service:
                     raise
                 continue
             except NoSpaceError:
+                if self.pool.io.unseal(disk, offset, length):
+                    await self.committer.commit(whole=True)  # then it is written in place
+                    continue
                 # What others can count on is free, and yet not ours: then the trash goes bit by bit.
                 if tries_left <= 0 and not self.pool.trash.purge_oldest():
                     raise

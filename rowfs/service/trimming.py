@@ -85,20 +85,24 @@ class Trimming:
     async def _empty(self, piece: Piece) -> Emptied:
         done = self._pool.trim.empty(piece)
         if done is None:
-            await self._read(self._pool.trim.spans(piece))
+            await self._read(piece.disk, self._pool.trim.spans(piece))
             done = self._pool.trim.empty(piece, wait=True)  # in the host's memory now
         assert done is not None, "zeros are looked at and not told"
         return done
 
-    async def _read(self, spans: list[Span]) -> memoryview:
+    async def _read(self, disk: Disk, spans: list[Span]) -> memoryview:
         """What lies there, one after the other, read in a worker."""
         buffer = memoryview(bytearray(sum(span.length_bytes for span in spans)))
+        expected = self._pool.io.sums.expected(spans)
         ticket = self._pool.commits.begin_read()
         try:
             with trio.CancelScope(shield=True):  # the worker goes on anyway, and so must the ticket
                 await trio.to_thread.run_sync(self._pool.data.read, spans, buffer)
         finally:
             self._committer.read_ended(ticket)
+        if expected is not None:  # zeros that damage made are no zeros
+            with self._pool.damage.noted(disk):
+                await trio.to_thread.run_sync(expected.check, buffer)
         return buffer
 
     async def trim(self, disk: Disk, progress: Progress, dry_run: bool) -> tuple[int, int]:
@@ -109,7 +113,7 @@ class Trimming:
         holes = freed = looked = 0
         total = disk.mapped_blocks
         for piece in self._pool.trim.pieces(disk):
-            data = await self._read(self._pool.trim.spans(piece))
+            data = await self._read(disk, self._pool.trim.spans(piece))
             if disk.head is None:
                 break
             zeros = self._pool.trim.zeros(piece, data)

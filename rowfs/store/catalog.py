@@ -65,7 +65,7 @@ class Catalog:
         self.policies = PolicyTable()
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
-        self._times: set[Disk] = set()  # whose time alone changed
+        self._later: set[Named] = set()  # whose record changed in a way that nobody waits for
         self._pool_changed = False
         self._load(blockmap)
 
@@ -223,7 +223,11 @@ class Catalog:
 
         Linux tells a new time before each fsync of a file that was written; databases need none of it durable.
         """
-        self._times.add(disk)
+        self._later.add(disk)
+
+    def touch_later(self, thing: Named) -> None:
+        """The record of `thing` changed in a way that nobody waits for: as `touch_time`."""
+        self._later.add(thing)
 
     def touch_pool(self) -> None:
         """The pool's own record changed."""
@@ -290,7 +294,7 @@ class Catalog:
         """Forget a disk's name. With `keep_chain` and snapshots, the disk without a head is left, and returned."""
         disk.deleted = True
         self._changed.discard(disk)
-        self._times.discard(disk)
+        self._later.discard(disk)
         self.marks.forget(disk.id)
         del self.disks[disk.name]
         if not (keep_chain and disk.chain):
@@ -397,6 +401,7 @@ class Catalog:
         """Forget a branch that has no versions left."""
         del self.branches[branch.id]
         self._changed.discard(branch)
+        self._later.discard(branch)
         self._gone[BRANCHES, ID_KEY.pack(branch.id)] = None
 
     def add_removal(self, removal: Removal) -> None:
@@ -426,7 +431,7 @@ class Catalog:
             assert left.head is None and not disk.chain, "a chain would be lost"
             self._gone[DISKS, ID_KEY.pack(disk.id)] = None
             self._changed.discard(left)
-            self._times.discard(left)
+            self._later.discard(left)
             old_id, disk.id, disk.chain = disk.id, left.id, left.chain
             self.marks.renumbered(disk, old_id)
             for snapshot in disk.chain.values():
@@ -459,14 +464,14 @@ class Catalog:
 
     @property
     def unsaved_times(self) -> bool:
-        """Whether a commit would change times, or tell of events that changed nothing."""
-        return bool(self._times) or self.events.unsaved
+        """Whether a commit would change what nobody waits for: times, or events that changed nothing."""
+        return bool(self._later) or self.events.unsaved
 
     def freeze(self, update: MapUpdate) -> None:
         """Put what changed since the last freeze into `update`."""
         for (table, key), _ in self._gone.items():
             update.put(table, key, None)
-        for table, key, value in self.entries(self._changed | self._times):
+        for table, key, value in self.entries(self._changed | self._later):
             update.put(table, key, value)
         if self._pool_changed:
             update.put(META, POOL_KEY, self.pool.pack())
@@ -475,7 +480,7 @@ class Catalog:
         self.events.freeze(update)
         self.trash.freeze(update)
         self.policies.freeze(update)
-        self._changed, self._times, self._gone, self._pool_changed = set(), set(), {}, False
+        self._changed, self._later, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:
         """The records of these as they are now, but for what has none any more."""

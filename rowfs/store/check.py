@@ -3,6 +3,7 @@
     names                            store.namecheck: records, and what they refer to
     versions                         store.versioncheck: page versions, each held against the one before it
     owners, space, changes, figures  store.derivedcheck: what follows from the page versions
+    seals, data                      store.sealcheck: sums, and if that is asked for what they are of
     pages                            LMDB's own pages: persist.mapcheck, and its offline verifier when nobody has the
                                      pool open
 
@@ -30,6 +31,7 @@ from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck
 from rowfs.store.pool import no_pool, opened_directory
 from rowfs.store.replay import replay
+from rowfs.store.sealcheck import SealCheck, check_data
 from rowfs.store.versioncheck import Progress, VersionCheck
 
 Hold = Callable[[], contextlib.AbstractContextManager[object]]
@@ -41,28 +43,32 @@ def check_pool(
     repair: bool = False,
     hold: Hold | None = None,
     other_owner: bool = False,
+    data: bool = False,
 ) -> tuple[list[Finding], bool]:
     """Everything that is wrong with the pool in `path`, and whether all of it was mended (with `repair`, else False).
 
     `progress` gets versions done and in all. A mounted pool is checked as of its last commit, which its daemon keeps
-    within `hold`, and cannot be repaired. With `other_owner` it may belong to another user. Where the host is
-    read-only, nothing is written. Raises PoolError when it cannot be opened as a pool, ForeignError, BusyError when it
-    is in use and `hold` is None, or it is to be repaired.
+    within `hold`, and cannot be repaired. With `data` all sealed blocks are read, too, of a pool that is not mounted.
+    With `other_owner` it may belong to another user. Where the host is read-only, nothing is written. Raises PoolError
+    when it cannot be opened as a pool, ForeignError, BusyError when it is in use and `hold` is None, or it is to be
+    repaired, or its data to be looked at.
     """
     if not os.path.isdir(os.path.join(path, MAP_DIR)):
         raise no_pool(path)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(contextlib.closing(opened_directory(path, other_owner)))
         stack.enter_context(directory.naming())
-        return _check_place(directory.place, path, progress, repair, hold)
+        return _check_place(directory.place, path, progress, repair, hold, data)
 
 
 def _check_place(
-    path: str, shown: str, progress: Progress, repair: bool, hold: Hold | None
+    path: str, shown: str, progress: Progress, repair: bool, hold: Hold | None, data: bool
 ) -> tuple[list[Finding], bool]:
     """The same of the pool that `path` leads to, and that is called `shown`."""
     with contextlib.ExitStack() as stack:
         mounted = _held(stack, path, shown, repair, hold)
+        if mounted and data:
+            raise BusyError(f"the pool {shown} is mounted: its data is looked at with rowfs scrub, on the mount")
         findings = [] if mounted else [Finding("pages", text) for text in verify(os.path.join(path, MAP_DIR))]
         if findings:  # reading on through LMDB could crash
             return findings, False
@@ -82,6 +88,11 @@ def _check_place(
             whole = not findings
         if lost is not None:
             findings.insert(0, Finding("journal", lost))
+        if data:
+            file = DataFile(os.path.join(path, DATA_FILE), read_only=True)
+            stack.callback(file.close)
+            damaged = check_data(blockmap, file, progress)
+            findings, whole = findings + damaged, whole and not damaged
         return findings, bool(repair and findings) and whole
 
 
@@ -136,6 +147,7 @@ def _check(reader: Reader, progress: Progress, size_bytes: int | None = None) ->
     versions = VersionCheck(reader, found, names)
     versions.run(progress)
     DerivedCheck(reader, found, names, versions).run()
+    SealCheck(reader, found, names, versions).run()
     findings = found.listed()
     last = versions.owners.last()
     if size_bytes is not None and (last + 1) * BLOCK_BYTES > size_bytes:

@@ -32,10 +32,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rowfs.base import bitmap, journalcode, pagecode, sharecode
+from rowfs.base import bitmap, journalcode, pagecode, sharecode, sumcode
 from rowfs.base.errors import ReadOnlyError, RowfsError
 from rowfs.base.format import (
     CHUNK_KEY,
+    FORMAT_SEALED,
     PAGES,
     PENDING,
     PENDING_KEY,
@@ -43,6 +44,8 @@ from rowfs.base.format import (
     REGION_KEY,
     SHARES,
     SPACE,
+    STRETCH_KEY,
+    SUMS,
     page_key,
 )
 from rowfs.base.ranges import Span
@@ -51,6 +54,7 @@ from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
 from rowfs.persist.space import FrozenSpace, Space
+from rowfs.seal.sums import Sums
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
 from rowfs.store.model import Page, Removal
@@ -76,6 +80,7 @@ class Batch:
     pages: Layer
     space: FrozenSpace
     update: MapUpdate
+    sums: dict[int, np.ndarray]
     removals: list[Removal] = field(default_factory=list)
 
 
@@ -107,6 +112,7 @@ class Commits:
         self._versions = versions
         self._catalog = catalog
         self._io = io
+        self._sums: Sums = io.sums
         self._saved_revisits = set(catalog.revisits)
         self.running: Batch | None = None
         self.syncing = False  # between `begin_sync` and `end_sync`
@@ -128,7 +134,9 @@ class Commits:
     @property
     def wanted(self) -> bool:
         """Whether anything changed at all: the times of disks besides."""
-        return self.needed or self._catalog.unsaved_times or self.map_behind or self._data_in_journal
+        return (
+            self.needed or self._catalog.unsaved_times or self.map_behind or self._data_in_journal or self._sums.changed
+        )
 
     @property
     def map_changed(self) -> bool:
@@ -167,8 +175,13 @@ class Commits:
         self._io.unsynced = False
         self._io.forget_recent()
         removals = [removal for removal in self._catalog.removals.values() if not removal.durable]
+        sums = self._sums.freeze()
+        if sums:
+            record = self._catalog.pool
+            record.sealed_blocks, record.format = max(0, self._sums.blocks), FORMAT_SEALED
+            self._catalog.touch_pool()
         self._catalog.freeze(update)
-        self.running = Batch(self._versions.freeze(), self._space.freeze(), update, removals)
+        self.running = Batch(self._versions.freeze(), self._space.freeze(), update, sums, removals)
         return self.running
 
     def _save_revisits(self, update: MapUpdate) -> None:
@@ -260,6 +273,7 @@ class Commits:
         self.journal.begin()
         self._map.refresh()
         self._space.committed()
+        self._sums.committed()
         self._versions.committed()
         for removal in batch.removals:
             removal.durable = True
@@ -303,6 +317,9 @@ class Commits:
         for region, counts in batch.space.shares.items():
             key = REGION_KEY.pack(region)
             update.put(SHARES, key, sharecode.encode(key, counts))
+        for stretch, sums in batch.sums.items():
+            key = STRETCH_KEY.pack(stretch)
+            update.put(SUMS, key, sumcode.encode(key, sums))
         if update:
             self._map.apply(update)
         self.journal.prepare()
@@ -337,7 +354,7 @@ class Commits:
 
     def run(self) -> None:
         """A whole commit in this thread, as far as one is needed. Raises as `write`; the pool is read-only then."""
-        if self.needed or self.map_behind or self._data_in_journal:
+        if self.needed or self.map_behind or self._data_in_journal or self._sums.changed:
             try:
                 batch = self.freeze()
                 self._write_growing(batch)

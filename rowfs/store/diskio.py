@@ -1,8 +1,9 @@
 """Reading and writing disks: byte ranges to blocks, blocks to addresses, redirect-on-write.
 
-A block is overwritten in place where the head's version of its page owns it; else a new block is allocated, written,
-and only then put into the page. So a write that fails leaves the disk as it was, and data under a snapshot is never
-touched. A range that is shared gets the blocks of another range: none is copied, each has one owner more.
+A block is overwritten in place where the head's version of its page owns it and it is not sealed; else a new block is
+allocated, written, and only then put into the page. So a write that fails leaves the disk as it was, and data under a
+snapshot is never touched. A range that is shared gets the blocks of another range: none is copied, each has one owner
+more. What is read of sealed blocks is held against their sums before anybody gets it.
 
 Zeros are data like any other: a write never frees a block and never makes a hole, so that a disk which was written once
 is overwritten without a change of the map. Which blocks came as zeros is noted (store.zeros), and these become holes
@@ -12,7 +13,7 @@ later. Where space is short they do at once, so that a full pool still takes zer
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from errno import EFBIG, EINVAL, EOPNOTSUPP
 from itertools import groupby
 
@@ -32,7 +33,11 @@ from rowfs.base.units import (
 )
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.space import Space
-from rowfs.store.model import INHERITED, OWNED, SHARED, Branch, Disk, Page, Point, Snapshot, State, VersionKey
+from rowfs.seal.crc32c import block_sums
+from rowfs.seal.reading import sums_read
+from rowfs.seal.sums import Sums
+from rowfs.store.damage import Damage
+from rowfs.store.model import INHERITED, OWNED, SEALED, SHARED, Branch, Disk, Page, Point, Snapshot, State, VersionKey
 from rowfs.store.versions import Versions
 from rowfs.store.zeros import Zeros, slot_bits, zero_blocks
 
@@ -50,8 +55,10 @@ Extent = tuple[int, int]  # offset and length in bytes
 class DiskIO:
     """The path of a block."""
 
-    def __init__(self, data: DataFile, space: Space, versions: Versions) -> None:
+    def __init__(self, data: DataFile, space: Space, versions: Versions, sums: Sums, damage: Damage) -> None:
         self.data = data
+        self.sums = sums
+        self.damage = damage
         self.space = space
         self.versions = versions
         self.zeros = Zeros()
@@ -88,12 +95,28 @@ class DiskIO:
         return spans
 
     def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
-        """The bytes of a range, waiting for the host's disk where need be; fewer at the end of the disk."""
-        length = readable(target, offset, length)
-        buffer = bytearray(length)
-        if length:
-            self.data.read(self.plan(point_of(target), offset, length), memoryview(buffer))
-        return buffer
+        """The bytes of a range, waiting for the host's disk where need be; fewer at the end of the disk.
+
+        Raises BlockDamagedError when a sealed block of it is not what was sealed.
+        """
+        reading = Reading(self, target, offset, length)
+        with self.damage.noted(target, reading.offset):
+            reading.wait()
+        return reading.data()
+
+    def fetch(self, target: Disk, spans: Sequence[Span], buffer: memoryview, wait: bool = True) -> bool:
+        """Fill `buffer` with what lies in spans of whole blocks of a disk. Without `wait` only if the host has it in
+        memory, else False. Raises BlockDamagedError.
+        """
+        expected = self.sums.expected(spans)
+        if wait:
+            self.data.read(spans, buffer)
+        elif not self.data.read_cached(spans, buffer):
+            return False
+        if expected is not None:
+            with self.damage.noted(target):
+                expected.check(buffer)
+        return True
 
     # Writing
 
@@ -117,6 +140,7 @@ class DiskIO:
                 and offset + length <= disk.size_bytes
                 and data != ZERO_BLOCK
             ):
+                assert not self.sums.has_any(page.addresses[slot], 1), "a sealed block is written in place"
                 self.data.write(BlockAddress(page.addresses[slot]), data)
                 page.used = self.unsynced = True
                 self._wrote(page.addresses[slot], 1)
@@ -191,13 +215,14 @@ class DiskIO:
         page = self.versions.page(head, segment.page)
         address = page.addresses[segment.slot]
         if page.owned[segment.slot] == OWNED and page.epoch > head.floor:
+            assert not self.sums.has_any(address, 1), "a sealed block is written in place"
             self.data.write(BlockAddress(address), piece, segment.skip_bytes)
             self.unsynced = True
             self._wrote(address, 1)
             return
         block = bytearray(BLOCK_BYTES)
         if address != HOLE:
-            self.data.read([Span(address << BLOCK_BITS, 0, BLOCK_BYTES)], memoryview(block))
+            self.fetch(disk, [Span(address << BLOCK_BITS, 0, BLOCK_BYTES)], memoryview(block))
         block[segment.skip_bytes : segment.skip_bytes + len(piece)] = piece
         self._write_blocks(disk, head, segment._replace(blocks=1), memoryview(block))
 
@@ -253,6 +278,7 @@ class DiskIO:
         self.unsynced = True
         for first, count, address in runs(page.addresses, slot, blocks):
             assert address != HOLE, "a hole is owned"
+            assert not self.sums.has_any(address, count), "a sealed block is written in place"
             start = first - slot << BLOCK_BITS
             self.data.write(address, data[start : start + (count << BLOCK_BITS)])
             self._wrote(address, count)
@@ -306,7 +332,7 @@ class DiskIO:
 
     def _give_up(self, page: Page, slot: int, blocks: int) -> int:
         owned = page.owned[slot : slot + blocks]
-        if INHERITED not in owned and SHARED not in owned:
+        if INHERITED not in owned and SHARED not in owned and SEALED not in owned:
             return 0
         mine = np.frombuffer(owned, np.uint8) != 0
         self.space.free(page.places()[slot : slot + blocks][mine])
@@ -349,6 +375,42 @@ class DiskIO:
         self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
         self.changed.update(counted)
         self.unjournaled.update(counted)
+
+    def unseal(self, disk: Disk, offset: int, length: int) -> int:
+        """Have what the disk alone holds of a range lose its sums, so that it can be written in place once that is
+        durable: for who finds no space for new blocks. How many blocks that are.
+
+        One that is damaged keeps its sum. What is left of it would pass for whole.
+        """
+        head, unsealed = disk.head, 0
+        assert head is not None, "a deleted disk is written"
+        for segment in segments(offset, length):
+            page = self.versions.page(head, segment.page)
+            window = np.frombuffer(page.owned, np.uint8)[segment.slot : segment.slot + (segment.blocks or 1)]
+            slots = segment.slot + np.flatnonzero(window == SEALED)
+            if page.epoch <= head.floor or not len(slots):
+                continue
+            places = page.places()[slots]
+            alone = ~self.space.shares.shared(places) if self.space.shares else np.ones(len(slots), bool)
+            alone &= sums_read(self.data, places) == self.sums.of(places)
+            page = self.versions.writable(head, segment.page)
+            np.frombuffer(page.owned, np.uint8)[slots[alone]] = INHERITED  # until it is durable that they have none
+            unsealed += self.sums.forget(places[alone])
+        return unsealed
+
+    def restore(self, address: int, block: bytes) -> bool:
+        """Write a sealed block anew: the one case where that is done in place, with the very bytes that were sealed.
+
+        False: `block` is not what was sealed, and nothing was done; or the block is free by now.
+        """
+        sum_ = int(self.sums.of_run(address, 1)[0]) if address > 0 else 0
+        if not sum_ or len(block) != BLOCK_BYTES or block_sums(block)[0] != sum_:
+            return False
+        self.data.write(BlockAddress(address), block)
+        self.unsynced = True
+        self._wrote(address, 1)
+        self.damage.forget(np.array([address]))
+        return True
 
     # What was written since the last sync began, as far as that is little (native/_writes.c adds to it as well)
 
@@ -459,6 +521,45 @@ class DiskIO:
                 yield from _clipped(offset, length, start, size)
                 offset, length = at, blocks << BLOCK_BITS
         yield from _clipped(offset, length, start, size)
+
+
+class Reading:
+    """A read of a range of a disk or snapshot: planned here, carried out in any thread, and held against the sums."""
+
+    def __init__(self, io: DiskIO, target: Disk | Snapshot, offset: int, length: int) -> None:
+        """What is there is planned at once; the owner thread calls this."""
+        self._file = io.data
+        self._length = length = readable(target, offset, length)
+        self._skip = 0
+        if io.sums and (offset | length) & (BLOCK_BYTES - 1):  # a sum is of a whole block
+            self._skip = offset & (BLOCK_BYTES - 1)
+            offset, length = offset - self._skip, -(-(self._skip + length) // BLOCK_BYTES) * BLOCK_BYTES
+        self.offset = offset  # of the buffer in the disk or snapshot
+        self._spans = io.plan(point_of(target), offset, length) if self._length else []
+        self._buffer = bytearray(length)
+        self._expected = io.sums.expected(self._spans)
+
+    def cached(self) -> bool:
+        """Read it if the host has it in memory; else False. Raises BlockDamagedError."""
+        if self._spans and not self._file.read_cached(self._spans, memoryview(self._buffer)):
+            return False
+        self._check()
+        return True
+
+    def wait(self) -> None:
+        """Read it, and wait for the disk. Raises BlockDamagedError."""
+        self._file.read(self._spans, memoryview(self._buffer))
+        self._check()
+
+    def _check(self) -> None:
+        if self._expected is not None:
+            self._expected.check(self._buffer)
+
+    def data(self) -> bytes | bytearray:
+        """What was read."""
+        if len(self._buffer) == self._length:
+            return self._buffer
+        return self._buffer[self._skip : self._skip + self._length]
 
 
 def point_of(target: Disk | Snapshot) -> Point | Branch:

@@ -21,8 +21,8 @@ from rowfs.rules.locks import UNLOCKED, Lock
 EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
 NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
 # What a page says of a block that it owns: OWNED, it is written in place; INHERITED, others may hold it until it is
-# durable that they do not; SHARED, others own it as well, or did when that was last looked at.
-OWNED, INHERITED, SHARED = 1, 2, 3
+# durable that they do not; SHARED, others own it as well, or did when that was last looked at; SEALED, it has a sum.
+OWNED, INHERITED, SHARED, SEALED = 1, 2, 3, 4
 UNLIMITED = DiskLimits()
 PAGE_MEMORY_BYTES = PAGE_BLOCKS * 9 + 400  # both arrays and the objects around them
 
@@ -110,6 +110,7 @@ class Branch(BranchRecord):
     claim: Claim = field(default_factory=Claim)
     carried_blocks: int = 0  # of written_blocks, what was written for snapshots that are deleted
     changes: int = 0  # counts changes of the head's map, so that figures know when they are old
+    sealing: Epoch = EPOCH_NONE  # what `sealed` will be when what is being looked at was looked at
 
     @property
     def branch(self) -> Branch:
@@ -143,6 +144,13 @@ class Branch(BranchRecord):
     def remove_fork(self, epoch: Epoch, child: BranchId) -> None:
         """The child branch is gone."""
         self.forks.remove((epoch, child))
+
+    def unseal_from(self, epoch: Epoch) -> bool:
+        """Versions from `epoch` on may own blocks that have to be sealed yet; whether `sealed` said otherwise."""
+        self.sealing = min(self.sealing, Epoch(epoch - 1))
+        lowered = self.sealed >= epoch
+        self.sealed = min(self.sealed, Epoch(epoch - 1))
+        return lowered
 
     def newest_point(self) -> Epoch:
         """The newest point that a snapshot holds or a child branch begins at; EPOCH_NONE: none."""

@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
 
-from rowfs.base import bitmap, sharecode
+from rowfs.base import bitmap, sharecode, sumcode
 from rowfs.base.errors import (
     CorruptionError,
     ExistsError,
@@ -30,7 +30,7 @@ from rowfs.base.format import (
     CHUNK_KEY,
     DATA_FILE,
     EPOCH_MAX,
-    FORMAT_VERSION,
+    FORMAT_PLAIN,
     JOURNAL_FILE,
     LOCK_FILE,
     LOG_FILE,
@@ -41,11 +41,14 @@ from rowfs.base.format import (
     REGION_KEY,
     SHARES,
     SPACE,
+    STRETCH_KEY,
+    SUMS,
     TEMPORARY,
     TRASHED,
     PoolRecord,
 )
 from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
+from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapUpdate, Reader
@@ -57,8 +60,10 @@ from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
 from rowfs.rules.locks import UNLOCKED, check_deletable
 from rowfs.rules.runs import Start
+from rowfs.seal.sums import Sums
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Commits
+from rowfs.store.damage import Damage
 from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
@@ -69,6 +74,8 @@ from rowfs.store.policies import PolicyBook
 from rowfs.store.punching import Puncher
 from rowfs.store.reclaim import Reclaimer
 from rowfs.store.replay import open_map
+from rowfs.store.sealing import Sealer
+from rowfs.store.sightings import Sighting, search
 from rowfs.store.trash import Trash
 from rowfs.store.trim import Trim
 from rowfs.store.versions import Versions
@@ -121,7 +128,7 @@ def init_pool(path: str, capacity_bytes: int | None = None, other_owner: bool = 
 def _fill_pool(path: str, capacity_bytes: int | None) -> None:
     disable_copy_on_write(path)
     number = uuid.uuid4()
-    record = PoolRecord(format=FORMAT_VERSION, uuid=number.hex, created_ns=now_ns(), capacity_bytes=capacity_bytes)
+    record = PoolRecord(format=FORMAT_PLAIN, uuid=number.hex, created_ns=now_ns(), capacity_bytes=capacity_bytes)
     label_bits = bytearray(bitmap.CHUNK_BYTES)
     bitmap.set_range(label_bits, 0, 1)
     key = CHUNK_KEY.pack(0)
@@ -231,8 +238,10 @@ class Pool:
 
     def _open_engine(self, cache_bytes: int) -> None:
         shares = Shares(self._load_shares, shared_regions(key for key, _ in self._map.items(SHARES)))
-        self.versions = Versions(self._map, shares, cache_bytes)
+        sums = self._sums(cache_bytes)
+        self.versions = Versions(self._map, shares, sums, cache_bytes)
         self.catalog = Catalog(self._map, self.versions.branches)
+        sums.blocks = self.catalog.pool.sealed_blocks
         if self.data.uuid.hex() != self.catalog.pool.uuid:
             raise PoolError("the data file and the block map are of different pools")
         capacity = self.catalog.pool.capacity_bytes
@@ -247,7 +256,10 @@ class Pool:
             self.data.size_bytes() // BLOCK_BYTES,
         )
         self.puncher = Puncher(self.data, self.space)
-        self.io = DiskIO(self.data, self.space, self.versions)
+        self.damage = Damage(self.versions, self.catalog.events)
+        self.io = DiskIO(self.data, self.space, self.versions, sums, self.damage)
+        self.space.forget, self.space.is_sealed = self._forget_sums, sums.has_any
+        self.sealer = Sealer(self.versions, self.catalog, self.io)
         self.io.revisits = set(self.catalog.revisits)
         self.trim = Trim(self.io)
         self.reclaimer = Reclaimer(self.versions, self.space, self.catalog, self.io)
@@ -289,6 +301,25 @@ class Pool:
             return None if stored is None else sharecode.decode(key, stored)
         except CorruptionError as error:
             raise self.versions.damaged(f"the shares of region {region}: {error}") from None
+
+    def _sums(self, cache_bytes: int) -> Sums:
+        last = self._map.last_key(SUMS)
+        there = self.data.size_bytes() // BLOCK_BYTES // STRETCH_BLOCKS + 1
+        stretches = 0 if last is None else min(int.from_bytes(last) + 1, there)  # what is past the end is never read
+        return Sums(self._load_sums, stretches, cache_bytes // 4)
+
+    def _load_sums(self, stretch: int) -> np.ndarray | None:
+        key = STRETCH_KEY.pack(stretch)
+        stored = self._map.get(SUMS, key)
+        try:
+            return None if stored is None else sumcode.decode(key, stored)
+        except CorruptionError as error:  # what they were of can be read all the same, and nothing is written any more
+            self.versions.damaged(f"the sums of stretch {stretch}: {error}")
+            return None
+
+    def _forget_sums(self, addresses: np.ndarray) -> None:
+        if self.io.sums.forget(addresses):
+            self.damage.forget(addresses)
 
     def close(self) -> None:
         """Commit and let go of the pool. It is let go of even when the commit fails; then its error is raised."""
@@ -629,6 +660,10 @@ class Pool:
             self.check_writable()
         self.commits.run()
 
+    def sightings(self, addresses: Iterable[int]) -> Iterator[dict[int, list[Sighting]]]:
+        """Who sees these blocks as of the last commit: what is found so far, in steps between which others may work."""
+        return search(lambda: self._map, addresses)
+
     def hold(self) -> Callable[[], None]:
         """As BlockMap.hold, for the checker in another process."""
         return self._map.hold()
@@ -638,9 +673,9 @@ class Pool:
         """Whether all of LMDB's pages were looked at when the pool was opened."""
         return self._map.looked_over
 
-    def scrub(self) -> tuple[list[str], Callable[[], None]]:
-        """As BlockMap.scrub."""
-        return self._map.scrub()
+    def look_over(self) -> tuple[list[str], Callable[[], None]]:
+        """As BlockMap.look_over."""
+        return self._map.look_over()
 
     def distrust_map(self, why: str) -> None:
         """The map is damaged where LMDB would stumble over it: it is not asked any more, nor written to."""

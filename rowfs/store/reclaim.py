@@ -74,7 +74,8 @@ class Reclaimer:
 
     @property
     def _changed_much(self) -> bool:
-        return len(self._versions.dirty) > CHANGED_PAGES_MAX or self._space.shares.crowded
+        crowded = self._space.shares.crowded or self._io.sums.crowded
+        return crowded or len(self._versions.dirty) > CHANGED_PAGES_MAX
 
     @property
     def _freed_much(self) -> bool:
@@ -190,8 +191,11 @@ class Reclaimer:
         holders = np.sum(holds, axis=0) if holds else np.zeros(len(owned), np.int64)
         free, passes = owned & (holders == 0), owned & (holders == 1)
         for (heir_branch, page), held in zip(followers, holds, strict=True):
-            if self._inherit(heir_branch, page, passes & held) and heir_branch is not branch:
-                self._look_at_heir(heir_branch, page)
+            if self._inherit(heir_branch, page, passes & held):
+                if dead.epoch > branch.sealed and heir_branch.unseal_from(page.epoch):
+                    self._catalog.touch_later(heir_branch)
+                if heir_branch is not branch:
+                    self._look_at_heir(heir_branch, page)
         self.freed_blocks += self._space.free(addresses[free])
         self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)), carried=True)
         self._count(int(np.count_nonzero(owned)))

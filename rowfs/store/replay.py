@@ -17,12 +17,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rowfs.base import bitmap
+from rowfs.base import bitmap, sumcode
 from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import CorruptionError, ReadOnlyError
-from rowfs.base.format import CHUNK_KEY, META, PAGE_KEY, PAGES, POOL_KEY, SPACE, PoolRecord, check_format
+from rowfs.base.format import (
+    CHUNK_KEY,
+    META,
+    PAGE_KEY,
+    PAGES,
+    POOL_KEY,
+    SPACE,
+    STRETCH_KEY,
+    SUMS,
+    PoolRecord,
+    check_format,
+)
 from rowfs.base.journalcode import JournalRecord
 from rowfs.base.pagecode import Coded
+from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.units import BlockAddress, BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate, Value
 from rowfs.persist.datafile import DataFile
@@ -139,6 +151,30 @@ def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:
         bitmap.put_many(bits, bitmap.of_chunk(let_go, chunk), False)
         bitmap.put_many(bits, bitmap.of_chunk(taken, chunk), True)
         update.put(SPACE, key, bitmap.encode(key, bits))
+    _forget_sums(blockmap, update, let_go)
+
+
+def _forget_sums(blockmap: BlockMap, update: MapUpdate, let_go: np.ndarray) -> None:
+    forgotten = 0
+    for stretch in np.unique(let_go // STRETCH_BLOCKS).tolist():
+        key = STRETCH_KEY.pack(stretch)
+        stored = blockmap.get(SUMS, key)
+        if stored is None:
+            continue
+        blocks = let_go[let_go // STRETCH_BLOCKS == stretch] % STRETCH_BLOCKS
+        try:
+            sums = sumcode.decode(key, stored)
+        except CorruptionError:  # none of it is known, and all are free to be sealed anew after a repair
+            continue
+        forgotten += int(np.count_nonzero(sums[blocks]))
+        sums[blocks] = 0
+        update.put(SUMS, key, sumcode.encode(key, sums))
+    if forgotten:
+        stored = blockmap.get(META, POOL_KEY)
+        assert stored is not None, "it was there when the map was opened"
+        record = PoolRecord.unpack(stored)
+        record.sealed_blocks = max(0, record.sealed_blocks - forgotten)
+        update.put(META, POOL_KEY, record.pack())
 
 
 def _owned(key: bytes, value: Value) -> np.ndarray:

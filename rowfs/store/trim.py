@@ -71,9 +71,7 @@ class Trim:
         if not len(at):
             return Emptied(0, 0)
         spans, buffer = joined_spans(places), memoryview(bytearray(len(at) << BLOCK_BITS))
-        if wait:
-            self._io.data.read(spans, buffer)
-        elif not self._io.data.read_cached(spans, buffer):
+        if not self._io.fetch(piece.disk, spans, buffer, wait):
             return None
         zeros = at[zero_blocks(buffer)]
         if not len(zeros):

@@ -10,6 +10,8 @@ Invariants:
 - A version at or before the floor that any point sees never changes its addresses.
 - A Page after the floor has no slot OWNED whose block others own too (persist.shares): such a slot is SHARED. This is
   seen to wherever that could come about: `_decode`, `sink_floor`, `committed`, and `mark_shared` after sharing.
+- Nor has it a slot OWNED whose block is sealed (seal.sums): such a slot is SEALED. Blocks are sealed where no Page
+  after the floor owns them, so the first three of these places see to that as well.
 """
 
 from __future__ import annotations
@@ -28,7 +30,19 @@ from rowfs.base.format import EPOCH_MAX, page_key
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, Value
 from rowfs.persist.shares import Shares
-from rowfs.store.model import EPOCH_NONE, INHERITED, OWNED, PAGE_MEMORY_BYTES, SHARED, Branch, Page, Point, State
+from rowfs.seal.sums import Sums
+from rowfs.store.model import (
+    EPOCH_NONE,
+    INHERITED,
+    OWNED,
+    PAGE_MEMORY_BYTES,
+    SEALED,
+    SHARED,
+    Branch,
+    Page,
+    Point,
+    State,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +56,11 @@ Layer = dict[tuple[BranchId, PageIndex], dict[Epoch, Page | None]]
 class Versions:
     """The page versions of a pool."""
 
-    def __init__(self, blockmap: BlockMap, shares: Shares, cache_bytes: int) -> None:
+    def __init__(self, blockmap: BlockMap, shares: Shares, sums: Sums, cache_bytes: int) -> None:
         self._map = blockmap
         self._shares = shares
+        self._sums = sums
+        self.sinks = 0  # how often a floor sank
         self.branches: dict[BranchId, Branch] = {}
         self.dirty: Layer = {}
         self.frozen: Layer = {}
@@ -147,7 +163,7 @@ class Versions:
     def _decode(self, branch: Branch, index: PageIndex, epoch: Epoch, value: Value) -> Page:
         page = Page(branch.id, index, epoch, *self._decoded(pagecode.decode, branch, index, epoch, value))
         if epoch > branch.floor:
-            self._hold_against_shares(page)
+            self._keep_from_writing(page)
         return page
 
     def _decoded(
@@ -220,7 +236,10 @@ class Versions:
     def sink_floor(self, branch: Branch) -> None:
         """A point or a child branch is gone: what only the head sees now may be written in place."""
         before, branch.floor = branch.floor, branch.newest_point()
-        if not self._shares:
+        if branch.floor < before:
+            self.sinks += 1
+            branch.unseal_from(Epoch(branch.floor + 1))  # what is written to them from now on is new
+        if not (self._shares or self._sums):
             return
 
         def is_new(page: Page) -> bool:
@@ -234,7 +253,16 @@ class Versions:
                 if owner == branch.id:
                     for page in filter(None, held.values()):
                         if is_new(page):
-                            self._hold_against_shares(page)
+                            self._keep_from_writing(page)
+
+    def _keep_from_writing(self, page: Page) -> None:
+        """What others own as well, or is sealed, is not written in place."""
+        self._hold_against_shares(page)
+        if not self._sums:
+            return
+        owned = np.frombuffer(page.owned, np.uint8)
+        mine = np.flatnonzero(owned == OWNED)
+        owned[mine[self._sums.of(page.places()[mine]) != 0]] = SEALED
 
     def _hold_against_shares(self, page: Page) -> None:
         if not self._shares:
@@ -269,7 +297,7 @@ class Versions:
                     continue
                 if INHERITED in page.owned:
                     page.owned[:] = page.owned.replace(bytes([INHERITED]), bytes([OWNED]))
-                    self._hold_against_shares(page)
+                    self._keep_from_writing(page)
                 if page.state is State.FROZEN:
                     page.state = State.CLEAN
         self.frozen = {}

@@ -56,7 +56,9 @@ as `1h`. A snapshot that an export takes and deletes is not told.
 
 That the pool or its mount became `read-only`, and `writable` again, is an event, too; where a failed commit is why,
 nothing more can be stored, so `rowfs info` and the log say it at once, and the events have it from the next mount on.
-`scrub` tells what came of looking at the block map: once a day that it is in order, always what is not.
+`check` tells what came of looking at the block map: once a day that it is in order, always what is not. `damage` is a
+sealed block that was found not to be what was sealed, once for each (of many at a time the first 20), and `scrub` what
+came of a scrub.
 
 Where systemd runs, each event goes to its journal as well, when it is durable: `journalctl -t rowfs`, with the fields
 `ROWFS_VERB`, `ROWFS_DISK`, `ROWFS_SNAPSHOT`, `ROWFS_GROUP`, `ROWFS_FAILED`, `ROWFS_POOL`, `ROWFS_MOUNT`, `ROWFS_EVENT`

@@ -24,23 +24,29 @@ PATH is any of them, or the directory of a mounted pool. Without it: the rowfs m
     errors=(Failure("no such disk or snapshot"),),
     changes=False,
     result="""\
-`pid pool mountpoint uuid version format capacity_bytes used_bytes free_bytes read_only read_only_reason disks
-snapshots reclaiming owed_bytes owed_s hot warnings`; `disks` and `snapshots` are counts, `reclaiming` is true while
-blocks of what was deleted are still being freed, `owed_bytes` of them at most (what a crash cut short does not count),
-which takes some `owed_s` seconds (null: not known yet), `read_only_reason` is null or a line, `warnings` an array of
-lines; `hot` counts the `reads`, `writes` and `syncs` that the C extension answered without Python since the mount
+`pid pool mountpoint uuid version format capacity_bytes used_bytes free_bytes sealed_bytes sealing damaged_bytes
+read_only read_only_reason disks snapshots reclaiming owed_bytes owed_s hot warnings`; `format` is the pool's;
+`sealed_bytes` of `used_bytes` have checksums that each read is held against, and `sealing` is true while there are more
+to come; `damaged_bytes` of them are known not to be what was sealed; `disks` and `snapshots` are counts, `reclaiming`
+is true while blocks of what was deleted are still being freed, `owed_bytes` of them at most (what a crash cut short
+does not count), which takes some `owed_s` seconds (null: not known yet), `read_only_reason` is null or a line,
+`warnings` an array of lines; `hot` counts the `reads`, `writes` and `syncs` that the C extension answered without
+Python since the mount
 """,
     manual="""\
 What is known of a mount, a disk or a snapshot. Without `PATH`: the rowfs mount, if there is exactly one. JSON: the
 answer to `info`, or the disk or snapshot object. A disk's snapshots come without `freed_if_deleted_bytes` (null), a
 snapshot itself with it. `trimmed` is what the disk's snapshots hold where the disk itself has nothing any more:
-trimmed, zeroed or cut off, and not free before they are deleted.
+trimmed, zeroed or cut off, and not free before they are deleted. `sealed` is how much of what is used has checksums:
+blocks that a snapshot holds get them in idle time, and each read of them is held against them. `damaged` is what was
+found not to fit them since the mount, and is EIO when it is read.
 
     $ rowfs info
     pool        /srv/pool
     mounted on  /mnt/rowfs
     daemon      pid 4711, rowfs 0.1.0, format 1
     capacity    200G, 12G used, 188G free
+    sealed      9.1G, 76 %
     holds       2 disks, 3 snapshots
     state       read-write
     $ rowfs info /mnt/rowfs/vm1
@@ -119,6 +125,8 @@ find out. JSON: an array of disks.
 | FREES | | what comes back if only this one is deleted |
 | CREATED | local time | its point in time |
 | KIND | `disk`, its devices with their mounts | `crash`, `frozen`; `rollback`, `temporary`; `locked`; its devices |
+
+KIND says `damaged` of what was found to have blocks that are not what was sealed.
 
 A deleted disk that left snapshots behind is shown as `deleted`. Below the table stands how much of what was deleted is
 still to be freed, and how long that will take, where it is 64 MiB or more. When the pool is 85 % full or more, or

@@ -164,10 +164,12 @@ Exit codes: 0 clean (or all mended), 1 problems found, 2 not usable as a pool at
     examples=(
         "rowfs check /srv/pool",
         "rowfs check /srv/pool --repair",
+        "rowfs check /srv/pool --data",
     ),
     inputs=(
         Input("pool", Kind.DIRECTORY),
         flag("--repair", "Mend what follows from the rest: bitmaps, the change index, figures."),
+        flag("--data", "Read all blocks that are sealed, too, and hold them against their checksums."),
         OTHER_OWNER,
         JSON,
     ),
@@ -182,6 +184,9 @@ block, counts, lists of what is being freed. It guesses nothing and removes noth
 one finding cannot be mended so, nothing is changed. What only describes a disk or snapshot and cannot be (a time past
 2262, a name with a slash) gets what stands for it while the pool is mounted: [FORMAT.md](FORMAT.md#records) has the
 list.
+
+`--data` also reads every sealed block (what snapshots hold: see `rowfs info`) of a pool that is not mounted, and names
+each that is not what was sealed, with the disks and snapshots that see it and where. `--repair` mends none of that.
 
     $ rowfs check /srv/pool
     /srv/pool: clean

@@ -11,6 +11,7 @@ from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
 from rowfs.verbs.policies import POLICY
 from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
+from rowfs.verbs.scrub import REPAIR, SCRUB
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 from rowfs.verbs.trash import TRASH_FAMILY, UNDELETE
 from rowfs.verbs.using import ATTACH, COMPLETION, DETACH, EXPORT
@@ -21,6 +22,8 @@ DECLARED: tuple[Declared, ...] = (
     MOUNT,
     UMOUNT,
     CHECK,
+    SCRUB,
+    REPAIR,
     INFO,
     LIST,
     CREATE,

@@ -720,7 +720,7 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
         count = min(rng.choice((1, 1, 1, 2, 5, 30, 256)), 3 * 512 - block)
         at, size = block * B, count * B
         match rng.choice(
-            (*["write", "read", "share"] * 2, "write", "queue", "snapshot", "old", "punch", "commit", "delete")
+            (*["write", "read", "share"] * 2, "write", "queue", "snapshot", "seal", "old", "punch", "commit", "delete")
         ):
             case "write":
                 data = rng.randbytes(size) if rng.random() < 0.9 else bytes(size)
@@ -745,6 +745,8 @@ def test_random_requests_do_what_python_alone_would(kernel: Kernel, seed: int) -
                 assert (pool.read(disk, at, size) if answer is None else answer) == oracle[at : at + size], (seed, step)
             case "snapshot" if len(held) < 5:
                 held[kernel.snapshot(f"s{step}").name] = bytes(oracle)
+            case "seal":
+                pool.sealer.run()
             case "old" if held:
                 name = rng.choice(list(held))
                 kernel.handles[SNAPSHOT] = Handle(disk.chain[name], writable=False)

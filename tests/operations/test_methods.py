@@ -21,6 +21,7 @@ DISK = {
     "size_bytes",
     "mapped_bytes",
     "trimmed_held_bytes",
+    "damaged_bytes",
     "created",
     "modified",
     "deleted",
@@ -37,6 +38,7 @@ SNAPSHOT = {
     "referenced_bytes",
     "written_bytes",
     "freed_if_deleted_bytes",
+    "damaged_bytes",
     "consistency",
     "kind",
     "failed",
@@ -55,6 +57,9 @@ INFO = {
     "capacity_bytes",
     "used_bytes",
     "free_bytes",
+    "sealed_bytes",
+    "sealing",
+    "damaged_bytes",
     "read_only",
     "read_only_reason",
     "disks",
@@ -201,8 +206,8 @@ async def test_what_is_written_while_a_disk_is_trimmed_stays(fs: Fs) -> None:
     fs.kernel.meanwhile = others
     read = fs.service.committer.trimming._read
 
-    async def slow(spans: Any) -> memoryview:
-        data = await read(spans)
+    async def slow(disk: Any, spans: Any) -> memoryview:
+        data = await read(disk, spans)
         await fs.put(handle, 300, "later")
         await fs.put(handle, 400, "last")
         return data

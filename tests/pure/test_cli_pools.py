@@ -50,7 +50,7 @@ def test_init(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [([], 0, "/p: clean\n"), (["block 3: no owner"], 1, "block 3: no owner\n/p: 1 problem found\n")],
 )
 def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str], code: int, out: str) -> None:
-    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold, other_owner: (findings, False))
+    FakeStore(monkeypatch, check_pool=lambda path, progress, repair, hold, other_owner, data: (findings, False))
     assert world.run("check", "/p") == (code, out, "")
     as_json = world.run("check", "/p", "--json")
     said = {"pool": "/p", "usable": True, "findings": findings, "mended": False}
@@ -64,7 +64,9 @@ def test_check(world: World, monkeypatch: pytest.MonkeyPatch, findings: list[str
 def test_check_repairs_only_when_asked(
     world: World, monkeypatch: pytest.MonkeyPatch, mended: bool, code: int, outcome: str
 ) -> None:
-    def found(path: str, progress: Any, repair: bool, hold: Any, other_owner: bool) -> tuple[list[str], bool]:
+    def found(
+        path: str, progress: Any, repair: bool, hold: Any, other_owner: bool, data: bool
+    ) -> tuple[list[str], bool]:
         return ["block 3: no owner"], repair and mended
 
     FakeStore(monkeypatch, check_pool=found)
@@ -73,7 +75,7 @@ def test_check_repairs_only_when_asked(
 
 
 def test_check_of_what_is_no_pool(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str, progress: Any, repair: bool, hold: Any, other_owner: bool) -> None:
+    def refuse(path: str, progress: Any, repair: bool, hold: Any, other_owner: bool, data: bool) -> None:
         raise PoolError("/p is no pool")
 
     FakeStore(monkeypatch, check_pool=refuse)

@@ -14,6 +14,8 @@ from rowfs.base.format import (
     CHANGE_KEY,
     CHUNK_KEY,
     EPOCH_MAX,
+    FORMAT_PLAIN,
+    FORMAT_SEALED,
     FORMAT_VERSION,
     ID_KEY,
     PENDING_KEY,
@@ -49,7 +51,7 @@ EXAMPLES: list[tuple[Record, str]] = [
         PoolRecord(format=1, uuid="00" * 16, created_ns=5, capacity_bytes=None, next_id=7, clean=True),
         '{"format":1,"uuid":"00000000000000000000000000000000","created_ns":5,"capacity_bytes":null,"next_id":7,'
         '"clean":true,"trash_keep_ns":null,"limit_snapshots":null,"limit_disks":null,"limit_provisioned_percent":null,'
-        '"limit_hook":null,"clock_seen_ns":null,"clock_leapt_from_ns":null,"clock_leapt_to_ns":null}',
+        '"limit_hook":null,"clock_seen_ns":null,"clock_leapt_from_ns":null,"clock_leapt_to_ns":null,"sealed_blocks":0}',
     ),
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),
@@ -68,7 +70,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     ),
     (
         BranchRecord(id=2, parent=None, fork=0, epoch=1),
-        '{"id":2,"parent":null,"fork":0,"epoch":1,"written_blocks":0}',
+        '{"id":2,"parent":null,"fork":0,"epoch":1,"written_blocks":0,"sealed":0}',
     ),
     (RemovalRecord(id=8, branch=2, epoch=EPOCH_MAX), '{"id":8,"branch":2,"epoch":4294967295}'),
     (
@@ -99,9 +101,9 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks", "events", "trash", "limits", "policies") == TABLES
+    assert (*first, "groups", "labels", "locks", "events", "trash", "limits", "policies", "sums") == TABLES
     assert POOL_KEY == b"pool"
-    assert FORMAT_VERSION == 1
+    assert (FORMAT_PLAIN, FORMAT_SEALED, FORMAT_VERSION) == (1, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +144,9 @@ def test_what_is_no_label_is_refused(label: bytes) -> None:
 
 
 def test_a_newer_format_is_refused_by_number() -> None:
-    with pytest.raises(PoolError, match="format 2, this rowfs knows formats up to 1"):
-        check_format(2)
+    with pytest.raises(PoolError, match="format 3, this rowfs knows formats up to 2"):
+        check_format(3)
+    check_format(2)
     with pytest.raises(PoolError, match="format 258"):
         unpack_label(b"rowfsPL\n" + b"\2\1\0\0" + UUID)
     check_format(1)

@@ -68,7 +68,8 @@ class Home:
             pool = self.pool
             release_all(pool)
             pool.reclaim()
-            assert findings(pool) == []
+            found = findings(pool)
+            assert found == [], found
             assert_exact(pool)
         finally:
             self.close()

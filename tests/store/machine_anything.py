@@ -310,5 +310,55 @@ class Commits(Machine):
         self._compare()
 
 
-class AnythingMachine(Disks, Snapshots, Handles, Commits):
+class Seals(Machine):
+    """What is frozen is sealed, at once and in steps, and verified whenever it is read."""
+
+    @rule(pieces=st.integers(1, 3))
+    def seal_some(self, pieces: int) -> None:
+        for _ in range(pieces):
+            piece = self.pool.sealer.next()
+            if piece is not None:
+                self.pool.sealer.record(piece, self.pool.sealer.sum_up(piece))
+
+    @rule()
+    def seal(self) -> None:
+        self.pool.sealer.run()
+
+    @precondition(lambda self: self.piece is None)
+    @rule()
+    def begin_to_seal(self) -> None:
+        piece = self.pool.sealer.next()
+        if piece is not None:
+            self.piece = piece, self.pool.sealer.sum_up(piece), self.pool.commits.begin_read()
+
+    @precondition(lambda self: self.piece is not None)
+    @rule()
+    def end_sealing(self) -> None:
+        piece, sums, ticket = self.piece
+        self.pool.sealer.record(piece, sums)
+        self.pool.commits.end_read(ticket)
+        self.piece = None
+
+    @Machine.has_disk
+    @rule(n=numbers, block=blocks, length=lengths)
+    def unseal(self, n: int, block: int, length: int) -> None:
+        _, disk, image = self._disk(n)
+        self.pool.io.unseal(disk, block * B, max(0, min(length, len(image.data) - block * B)))
+
+    @precondition(lambda self: self.batch is None and self.piece is None)
+    @rule()
+    def seal_everything(self) -> None:
+        """Whatever happened, nothing that is frozen is left out."""
+        self._reclaim_to_the_block()
+        self.pool.sealer.run()
+        for branch in self.pool.versions.branches.values():
+            for index in self.pool.versions.changed(branch, 0, branch.floor):
+                for epoch in self.pool.versions.epochs(branch, index, 0):
+                    if epoch <= branch.floor:
+                        page = self.pool.versions.at(branch, index, epoch)
+                        sums = self.pool.io.sums.of(page.places()[page.owns()])
+                        assert sums.all(), "a frozen block is not sealed"
+
+
+class AnythingMachine(Disks, Snapshots, Handles, Seals, Commits):
     """All of it."""

@@ -13,6 +13,7 @@ from errno import EINVAL, EOPNOTSUPP
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
@@ -23,6 +24,7 @@ from rowfs.base.units import BLOCK_BYTES
 from rowfs.store.commit import Batch
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool, init_pool
+from rowfs.store.sealing import Piece
 from tests.store.faults import Volatile
 from tests.store.helpers import assert_exact, findings
 from tests.store.oracle import Image, Oracle
@@ -88,6 +90,7 @@ class Machine(RuleBasedStateMachine):
         self.handles: list[Handle] = []
         self.reads: list[ColdRead] = []
         self.batch: Batch | None = None
+        self.piece: tuple[Piece, np.ndarray, int] | None = None  # that is being sealed, its sums, a read ticket
         self.written = False  # the batch is durable, and not yet finished
         self.count = 0
 
@@ -103,7 +106,7 @@ class Machine(RuleBasedStateMachine):
     def _let_go(self) -> None:
         self.handles.clear()
         self.reads.clear()
-        self.batch = None
+        self.batch = self.piece = None
 
     # Choosing
 
@@ -235,6 +238,8 @@ class Machine(RuleBasedStateMachine):
             handle.target.handles -= 1
         for read in self.reads:
             self._end_read(read)
+        if self.piece is not None:
+            self.pool.commits.end_read(self.piece[2])
         self._let_go()
         self._reclaim_to_the_block()
         self._compare()

@@ -129,11 +129,11 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
     [
         (lambda path: overwrite(path / "data", 0, b"QFI\xfb"), "does not begin with the label"),
         (lambda path: os.truncate(path / "data", 10), "too short"),
-        (lambda path: overwrite(path / "data", 8, b"\2"), "format 2, this rowfs knows formats up to 1"),
+        (lambda path: overwrite(path / "data", 8, b"\3"), "format 3, this rowfs knows formats up to 2"),
         (lambda path: overwrite(path / "data", 12, b"\xee" * 16), "different pools"),
         (lambda path: os.unlink(path / "map" / "data.mdb"), "cannot open the block map"),
         (lambda path: overwrite(path / "map" / "data.mdb", 0, bytes(8192)), "block map"),
-        (lambda path: edit_record(path, "meta", b"pool", format=9), "format 9, this rowfs knows formats up to 1"),
+        (lambda path: edit_record(path, "meta", b"pool", format=9), "format 9, this rowfs knows formats up to 2"),
     ],
 )
 def test_a_pool_in_pieces_or_of_a_newer_format_is_refused(

@@ -1,4 +1,4 @@
-"""Looks at all of LMDB's pages that a commit has, in a process of its own: python -m rowfs.persist.scrub MAP META.
+"""Looks at all of LMDB's pages that a commit has, in a process of its own: python -m rowfs.persist.lookover MAP META.
 
 What is checked at open is bounded (persist.mapcheck), and what the host keeps may change later. The commit has to be
 held meanwhile (BlockMap.hold). META is its meta page, in hexadecimal digits: the file's is written over soon. Prints

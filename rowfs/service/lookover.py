@@ -1,8 +1,8 @@
 """Looking at the block map now and then, while it is in use: LMDB trusts what it reads.
 
-All its pages are looked at by another process (persist.scrub): soon after a mount, if there are more than were looked
-at when the map was opened, and from time to time. What is found ends all use of the map, before LMDB stumbles over it:
-what is not in memory is EIO from then on, and the pool read-only.
+All its pages are looked at by another process (persist.lookover): soon after a mount, if there are more than were
+looked at when the map was opened, and from time to time. What is found ends all use of the map, before LMDB stumbles
+over it: what is not in memory is EIO from then on, and the pool read-only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ENVIRONMENT = {"PYTHONPATH": str(Path(rowfs.__file__).resolve().parents[1])}
 log = logging.getLogger(__name__)
 
 
-class Scrubbing:
-    """The scrubs of one pool."""
+class LookOver:
+    """The looks at the map of one pool."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -38,12 +38,12 @@ class Scrubbing:
         if self._pool.map_looked_over:
             await trio.sleep(INTERVAL_S)
         while not self._pool.versions.damage:
-            await self.scrub()
+            await self.look_over()
             await trio.sleep(INTERVAL_S if self._pool.map_looked_over else LARGE_INTERVAL_S)
 
-    async def scrub(self) -> None:
+    async def look_over(self) -> None:
         """Look at all pages of the last commit."""
-        words, release = self._pool.scrub()
+        words, release = self._pool.look_over()
         try:
             done = await trio.run_process(
                 words,
@@ -67,4 +67,4 @@ class Scrubbing:
 
     def _tell(self, text: str, failed: bool = False) -> None:
         if not self._pool.read_only:
-            self._pool.catalog.events.add("scrub", failed=failed, text=text)
+            self._pool.catalog.events.add("check", failed=failed, text=text)
