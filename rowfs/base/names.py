@@ -11,6 +11,7 @@ from rowfs.base.errors import UsageError
 NAME_BYTES_MAX = 255  # NAME_MAX of Linux: a name is one component of a path
 SNAPSHOTS_DIR = ".snapshots"
 BEFORE_ROLLBACK = "before-rollback"
+SEVERAL = (",", "..")  # several snapshots behind an @ (cli.ranges, control.chains)
 DESCRIPTION_BYTES_MAX = 65_536  # XATTR_SIZE_MAX of Linux: a description is an extended attribute too
 
 
@@ -29,6 +30,24 @@ def check_name(name: str, what: str = "name") -> str:
             raise UsageError(f"{name!r} cannot be a {what}: it must not contain {shown}")
     if name.startswith("."):
         raise UsageError(f"{name!r} cannot be a {what}: it must not start with a dot")
+    return name
+
+
+def check_new_snapshot_name(name: str) -> str:
+    """`name`, if a snapshot may be called so from now on: what means several of them behind an @ is no name of one.
+
+    Those that have such a name keep it, from a rowfs before this rule. Raises UsageError.
+    """
+    for bad in SEVERAL:
+        if bad in name:
+            raise UsageError(f"{name!r} cannot be a snapshot name: {bad} in it means several snapshots")
+    return check_name(name, "snapshot name")
+
+
+def for_snapshots(name: str) -> str:
+    """A name of something else as the beginning of the names of its snapshots."""
+    for bad in SEVERAL:
+        name = name.replace(bad, "_" * len(bad))
     return name
 
 
@@ -64,7 +83,7 @@ def default_snapshot_name(disk: str, now: datetime, taken: Container[str]) -> st
     while True:
         tail = stamp if number == 1 else f"{stamp}-{number}"
         room = NAME_BYTES_MAX - len(tail)
-        name = disk.encode(errors="surrogateescape")[:room].decode(errors="ignore") + tail
+        name = for_snapshots(disk).encode(errors="surrogateescape")[:room].decode(errors="ignore") + tail
         if name not in taken:
             return name
         number += 1

@@ -17,19 +17,25 @@ from rowfs.base.format import abstract_socket
 from rowfs.cli.client import Client, connect, connect_error, gone
 from rowfs.cli.mounts import Mount
 
+# Nobody is there, the directory is no more, or something else is in the socket's place: the other one may be there.
+_NO_SOCKET = (errno.ECONNREFUSED, errno.ENOTDIR, errno.EPROTOTYPE, errno.ELOOP)
+
 
 def client_of(mount: Mount) -> Client:
     """A connection to the daemon of this very mount.
 
     Raises DaemonGoneError when there is none, RowfsError when it will not speak with this user.
     """
+    why: RowfsError = gone(mount.pool)
     for way in (_to_file, _to_abstract):
         try:
             connection = way(mount)
         except RowfsError as error:
-            if error.errno in (errno.ECONNREFUSED, errno.ENOTDIR):  # nobody there, or the directory is no more
-                continue
-            raise
+            if error.errno == errno.EACCES:
+                why = error
+            elif error.errno not in _NO_SOCKET:
+                raise
+            continue
         client = Client(mount.pool, connection)
         try:
             if client.peer == mount.owner and client.call("hello").get("device") == mount.device:
@@ -40,7 +46,7 @@ def client_of(mount: Mount) -> Client:
                 raise _other_version(mount) from None
             raise
         client.close()
-    raise gone(mount.pool)
+    raise why
 
 
 def mount_of_pool(pool: str, mounts: Collection[Mount]) -> Mount | None:

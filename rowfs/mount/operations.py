@@ -129,16 +129,19 @@ class Operations(pyfuse3.Operations):
 
     def _check_touched(self, snapshot: Snapshot, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
         # touch(1) sets the times of the file that it made; a snapshot keeps its own, and touch must not fail.
-        # The kernel itself sends mtime and ctime, without atime, of a file that was renamed.
+        # The kernel itself sends mtime and ctime, without atime, of a file that was renamed: the mtime that it knows.
+        # It would show any other that is not refused, until it forgets the file.
         others = fields.update_size or fields.update_mode or fields.update_uid or fields.update_gid
-        if not others and not fields.update_atime:
-            if fields.update_ctime and not snapshot.deleted:
-                snapshot.changed_ns = max(snapshot.changed_ns, clamped(attr.st_ctime_ns))
-                self._catalog.touch(snapshot)
-            return
         made_now = any(handle.target is snapshot and handle.writable for handle in self._handles.values())
-        if others or not made_now:
+        known = (snapshot.created_ns, snapshot.touched_ns)
+        own = not fields.update_atime and (not fields.update_mtime or clamped(attr.st_mtime_ns) in known)
+        if others or not (own or made_now):
             raise FUSEError(EROFS)
+        if made_now and fields.update_mtime:
+            snapshot.touched_ns = clamped(attr.st_mtime_ns)
+        if own and fields.update_ctime and not snapshot.deleted:
+            snapshot.changed_ns = max(snapshot.changed_ns, clamped(attr.st_ctime_ns))
+            self._catalog.touch(snapshot)
 
     async def _set_disk(self, disk: Disk, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> None:
         self._pool.check_writable()

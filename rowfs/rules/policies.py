@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from rowfs.base.errors import CorruptionError, ExistsError, RowfsError, UsageError
-from rowfs.base.names import check_name, printable
+from rowfs.base.names import check_name, check_new_snapshot_name, for_snapshots, printable
 from rowfs.rules.clock import Clock
 from rowfs.rules.forecast import explain, line
 from rowfs.rules.hooks import check_hook
@@ -108,11 +108,12 @@ def edited(policy: Policy, changes: Mapping[str, Any], now_ns: int, taken: Conta
 def snapshot_name(policy: Policy, due_ns: int, taken: Container[str] = ()) -> str:
     """What the snapshot of a start is called: the policy and the time it was due, in UTC, which comes only once."""
     stamp = to_datetime(due_ns, UTC).strftime("%Y%m%d-%H%M%SZ")
-    name, number = f"{policy.name}-{stamp}", 1
+    begin, number = for_snapshots(policy.name), 1
+    name = f"{begin}-{stamp}"
     while name in taken:
         number += 1
-        name = f"{policy.name}-{stamp}-{number}"
-    return check_name(name, "snapshot name")
+        name = f"{begin}-{stamp}-{number}"
+    return check_new_snapshot_name(name)
 
 
 # Stored

@@ -50,6 +50,7 @@ class Start:
 
 
 FAILURES_KEPT = 20
+REASON_CHARACTERS_MAX = 500  # of a line in the log, an event, and what the hook for failures is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,19 @@ class Outcome:
     expired: int = 0
     failures: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()  # what should have gone and could not, a line each; that is no failure
+
+    @property
+    def reason(self) -> str:
+        """What failed, in one line that is not too long: the first of it, and how many more there are."""
+        told = ""
+        for number, failure in enumerate(self.failures):
+            more = f"{told}; {failure}" if told else failure
+            if len(more) > REASON_CHARACTERS_MAX:
+                told = told or f"{failure[:REASON_CHARACTERS_MAX]}..."
+                left = len(self.failures) - max(number, 1)
+                return told + (f"; and {left} more" if left else "")
+            told = more
+        return told
 
 
 class Act(Enum):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from rowfs.base.errors import ExistsError, UsageError
-from rowfs.base.names import NAME_BYTES_MAX, check_name, printable
+from rowfs.base.names import NAME_BYTES_MAX, check_name, for_snapshots, printable
 from rowfs.rules.times import HOUR_NS, SPAN_MAX_NS, format_span
 
 KEEP_MIN_NS = HOUR_NS
@@ -72,7 +72,7 @@ def undelete_name(entry: Entry, asked: str | None, taken: Container[str]) -> str
     """
     name = check_name(asked or entry.name)
     if name in taken:
-        offered = free_name(entry.name, taken)
+        offered = free_name(for_snapshots(entry.name), taken)  # which a disk may be called, too
         raise ExistsError(
             f"{printable(name)} is the name of another now: rowfs undelete can call it {printable(offered)}"
         )

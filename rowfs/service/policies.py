@@ -168,9 +168,8 @@ class PolicyRunner:
     def _ended(self, policy: Policy, outcome: Outcome) -> None:
         """Note how a run ended, in the same commit as what it took."""
         if outcome.failures:
-            reason = "; ".join(outcome.failures)
-            log.warning("the policy %s failed: %s", printable(policy.name), printable(reason))
-            self._pool.catalog.events.add("policy run", failed=True, text=f"{policy.name}: {reason}")
+            log.warning("the policy %s failed: %s", printable(policy.name), printable(outcome.reason))
+            self._pool.catalog.events.add("policy run", failed=True, text=f"{policy.name}: {outcome.reason}")
         for line in outcome.kept:
             self._pool.catalog.events.add("policy run", failed=True, text=f"{policy.name}: {line}")
         if not self._book.has(policy):
@@ -188,7 +187,7 @@ class PolicyRunner:
         """The hook for failures, when all else is done and durable."""
         if outcome.failures and policy.hooks.on_failure:
             run = PolicyRun(self._service, policy, outcome.due_ns, self.now_ns, self._clock.believed())
-            await run.tell_failure("; ".join(outcome.failures))
+            await run.tell_failure(outcome.reason)
 
     # What there is to say
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from errno import EROFS
 
-from rowfs.base.errors import BusyError, PoolError
+from rowfs.base.errors import BusyError, PoolError, ReadOnlyError
 from rowfs.base.format import DATA_FILE, JOURNAL_FILE, LOCK_FILE, MAP_DIR, META, POOL_KEY, PoolRecord, check_format
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap, MapDamagedError, MapUpdate, Reader, verify
@@ -106,6 +107,10 @@ def _held(stack: contextlib.ExitStack, path: str, shown: str, repair: bool, hold
         stack.enter_context(hold())
         return True
     except OSError as error:
+        if error.errno == EROFS and repair:
+            raise ReadOnlyError(
+                f"{shown} is on a host that is read-only: only check without --repair is possible there"
+            ) from None
         raise PoolError(f"cannot open {shown}: {error.strerror}") from None
     return False
 

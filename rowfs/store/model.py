@@ -212,6 +212,7 @@ class Snapshot(SnapshotRecord):
     deleted: bool = False
     labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes these two
     lock: Lock = UNLOCKED
+    touched_ns: int | None = None  # the mtime that touch(1) gave the file as it made it: the kernel shows that
 
 
 def own_blocks(written: Snapshot | Branch) -> int:

@@ -13,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from errno import EROFS
 
 import numpy as np
 
@@ -47,7 +48,13 @@ from rowfs.base.format import (
     TRASHED,
     PoolRecord,
 )
-from rowfs.base.names import BEFORE_ROLLBACK, check_description, check_name, default_snapshot_name
+from rowfs.base.names import (
+    BEFORE_ROLLBACK,
+    check_description,
+    check_name,
+    check_new_snapshot_name,
+    default_snapshot_name,
+)
 from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
@@ -180,6 +187,16 @@ def open_log(path: str, flags: int, mode: int, other_owner: bool = False) -> int
         return directory.open(LOG_FILE, flags, mode)
 
 
+def _held(place: str, path: str, read_only: bool) -> Lock:
+    try:
+        return Lock(f"{place}/{LOCK_FILE}", f"the pool {path}", read_only)
+    except OSError as error:
+        if read_only or error.errno != EROFS:
+            raise
+        why = f"{path} is on a host that is read-only: mount it with -o ro, which writes nothing"
+        raise ReadOnlyError(why) from None
+
+
 class Pool:
     """An open pool."""
 
@@ -207,7 +224,7 @@ class Pool:
             stack.callback(self.directory.close)
             stack.enter_context(self.directory.naming())
             place = self.directory.place
-            self._lock = Lock(f"{place}/{LOCK_FILE}", f"the pool {path}", read_only)
+            self._lock = _held(place, path, read_only)
             stack.callback(self._lock.close)
             self._journal = Journal(f"{place}/{JOURNAL_FILE}", read_only)
             stack.callback(self._journal.close)
@@ -528,7 +545,7 @@ class Pool:
         if disk.deleted:
             raise NotFoundError(f"the disk {disk.name} was deleted meanwhile")
         if name is not None:
-            check_name(name, "snapshot name")
+            check_new_snapshot_name(name)
             if name in disk.chain:
                 raise ExistsError(f"the disk {disk.name} has a snapshot {name} already")
         if kind not in ("rollback", TEMPORARY, TRASHED):
@@ -556,7 +573,8 @@ class Pool:
     def rename_snapshot(self, snapshot: Snapshot, name: str) -> None:
         """Give a snapshot another name. Raises UsageError, ExistsError."""
         self.check_writable()
-        check_name(name, "snapshot name")
+        if name != snapshot.name:
+            check_new_snapshot_name(name)
         if name in snapshot.owner.chain and name != snapshot.name:
             raise ExistsError(f"the disk {snapshot.owner.name} has a snapshot {name} already")
         self.catalog.events.of_snapshot("rename", snapshot, f"to {name}")

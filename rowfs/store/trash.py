@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rowfs.base.errors import ExistsError, NotFoundError
 from rowfs.base.format import TEMPORARY, TRASHED, TrashRecord
+from rowfs.base.names import check_new_snapshot_name
 from rowfs.base.times import now_ns
 from rowfs.rules.trash import Entry, check_keep, free_name, overdue, undelete_name
 from rowfs.store.model import Disk, Snapshot, own_blocks
@@ -157,6 +158,8 @@ class Trash:
 
     def _restore_snapshot(self, entry: TrashRecord, asked: str | None) -> Snapshot:
         (snapshot,) = self.snapshots(entry)
+        if asked is not None and asked != snapshot.name:
+            check_new_snapshot_name(asked)
         owner = self._owner_of(entry)
         name = undelete_name(_rule(entry, snapshot.name), asked, {} if owner is None else owner.chain)
         if owner is None:

@@ -236,7 +236,7 @@ what would come back.
 | `MNT/vm1@a,b,d..f` | all of these |
 | `MNT/.snapshots/vm1` | all snapshots of the disk, which stays |
 
-A snapshot whose name looks like a range or a list is meant before a range or list is; its path
+A snapshot of an older rowfs whose name looks like a range or a list is meant before a range or list is; its path
 `MNT/.snapshots/vm1/name` always means it. Of several addresses on a mount all go, in one commit, or none; what comes
 back is that of all together, which is more than the sum of what each alone would free where they share blocks. JSON: an
 array with the answer for each disk; of several, each has its `name`, and their `freed_bytes` add up to what comes back.

@@ -11,7 +11,7 @@ SNAPSHOT = Verb(
     text="""\
 Writers never wait for it, and it holds everything that was written to the disk's file before it was asked for. A file
 system mounted from the disk is caught as by a power cut: its journal repairs it. Without @NAME a snapshot is called
-as the disk, with date and time.
+as the disk, with date and time. A name has no comma and no two dots in a row: rowfs delete takes those for several.
 
 With --freeze, file systems mounted from loop devices on the disk are frozen while it is taken: it holds them as after
 an unmount, with all that programs had written. They are thawed whatever happens; if they cannot all be frozen in

@@ -185,7 +185,10 @@ def test_a_read_only_host_is_told_in_plain_words(mounted: Mounted, tmp_path: Pat
         mounted.cli("init", f"{host}/pool")
         run("mount", "-o", "remount,ro", host)
         why = "Read-only file system"
-        assert mounted.refuses("mount", f"{host}/pool", str(mnt)) == f"{host}/pool/lock: {why}"
+        said = mounted.refuses("mount", f"{host}/pool", str(mnt))
+        assert said == f"{host}/pool is on a host that is read-only: mount it with -o ro, which writes nothing"
+        said = mounted.refuses("check", "--repair", f"{host}/pool")
+        assert said == f"{host}/pool is on a host that is read-only: only check without --repair is possible there"
         mounted.cli("mount", "--read-only", f"{host}/pool", str(mnt))  # which writes nothing
         assert "read-only" in mounted.refuses("create", f"{mnt}/vm", "1M")
         mounted.cli("umount", str(mnt))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.helpers import MIB, Mounted, noise, read_direct, run
+from tests.mount.helpers import MIB, Mounted, fails, noise, read_direct, run
 
 WRITES: list[Callable[[int], object]] = [
     lambda fd: os.write(fd, b"x" * 5000),
@@ -58,8 +58,15 @@ def test_whoever_makes_a_snapshots_file_cannot_write_to_it(mounted: Mounted, tmp
         last = [] if name == "clobber" else [f"of={path}" if command[0] == "dd" else path]
         assert "Read-only file system" in run(*command, *last, codes=(1, 2)).stderr, name
     run("touch", mounted.snapshot_path("vm", "touched"))
+    for name in ("touched", "cp"):  # an mtime that is not refused the kernel would show
+        shown = os.stat(mounted.snapshot_path("vm", name)).st_mtime_ns
+        said = fails("touch", "--no-create", "-m", "--date=2001-02-03", mounted.snapshot_path("vm", name))
+        assert "Read-only file system" in said
+        assert os.stat(mounted.snapshot_path("vm", name)).st_mtime_ns == shown
+    run("mv", mounted.snapshot_path("vm", "touched"), mounted.snapshot_path("vm", "moved"))  # whose times Linux sends
+    run("sync", mounted.snapshot_path("vm", "moved"))
     names = set(os.listdir(mounted.path(".snapshots/vm")))
-    assert names >= {"cp", "direct", "notrunc", "shared", "touched"} and not names & {"trunc", "clobber"}
+    assert names >= {"cp", "direct", "notrunc", "shared", "moved"} and not names & {"trunc", "clobber"}
     for name in names:
         path = mounted.snapshot_path("vm", name)
         assert Path(path).read_bytes() == read_direct(path) == data, name

@@ -277,7 +277,23 @@ async def test_the_times_that_the_kernel_notes_of_a_renamed_snapshot_are_taken_a
     await fs.snapshot("vm", "s")
     before = (await fs.stat(".snapshots/vm/s")).st_mtime_ns
     await fs.rename(".snapshots/vm/s", ".snapshots/vm/t")
-    assert (await fs.setattr(".snapshots/vm/t", mtime_ns=5, ctime_ns=5)).st_mtime_ns == before
+    assert (await fs.setattr(".snapshots/vm/t", mtime_ns=before, ctime_ns=5)).st_mtime_ns == before
+
+
+async def test_a_time_that_somebody_sets_of_a_snapshot_is_refused_or_the_kernel_would_show_it(fs: Fs) -> None:
+    await fs.disk("vm", 1, "one")
+    await fs.snapshot("vm", "s")
+    for times in ({"mtime_ns": 5}, {"mtime_ns": 5, "ctime_ns": 5}, {"atime_ns": 5}):
+        with refused(EROFS):
+            await fs.setattr(".snapshots/vm/s", **times)
+    handle = await fs.create(".snapshots/vm/t", os.O_WRONLY)
+    for times in ({"mtime_ns": 6, "ctime_ns": 6}, {"atime_ns": 7, "mtime_ns": 7, "ctime_ns": 7}):  # touch -m, touch
+        await fs.setattr(".snapshots/vm/t", **times)
+    await fs.close(handle)
+    await fs.rename(".snapshots/vm/t", ".snapshots/vm/u")
+    await fs.setattr(".snapshots/vm/u", mtime_ns=7, ctime_ns=8)  # as the kernel has it
+    with refused(EROFS):
+        await fs.setattr(".snapshots/vm/u", mtime_ns=6, ctime_ns=8)
 
 
 async def test_opening_a_disk_can_empty_it(fs: Fs) -> None:

@@ -325,8 +325,9 @@ async def test_of_several_all_go_or_none(fs: Fs) -> None:
     assert "clone" in await fs.list("")
 
 
-async def test_a_name_that_looks_like_a_range_comes_before_the_range(fs: Fs) -> None:
+async def test_a_name_that_looks_like_a_range_comes_before_the_range(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
     await chain(fs)
+    monkeypatch.setattr("rowfs.store.pool.check_new_snapshot_name", str)  # as an older rowfs took it
     await fs.snapshot("vm", "a..c")
     answer = await fs.ask("delete", disk="vm", snapshots=["a..c"])
     assert answer["snapshots"] == ["a..c"]

@@ -20,7 +20,9 @@ from errno import (
 import pyfuse3
 import pytest
 
+from rowfs.base.errors import UsageError
 from rowfs.base.inodenumbers import ROOT, SNAPSHOTS
+from rowfs.base.names import for_snapshots
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B
 
@@ -57,13 +59,44 @@ async def test_a_bad_name_is_refused_for_disks_and_snapshots(fs: Fs, name: str) 
 @pytest.mark.parametrize("name", ODD_NAMES)
 async def test_an_odd_name_is_as_good_as_any(fs: Fs, name: str) -> None:
     await fs.disk(name, 2, "one")
-    await fs.snapshot(name, name)
+    snapshot = for_snapshots(name)
+    await fs.snapshot(name, snapshot)
     await fs.write(name, 1, "two")
     await fs.rename(name, "plain")
     await fs.rename("plain", name)
     assert await fs.holds(name, "one", "two")
-    assert await fs.holds(f".snapshots/{name}/{name}", "one", "")
+    assert await fs.holds(f".snapshots/{name}/{snapshot}", "one", "")
     assert os.fsencode(name) in [os.fsencode(found) for found in await fs.list()]
+
+
+@pytest.mark.parametrize("name", ["a,b", "a..b", "b..", ",", "a..."])
+async def test_what_means_several_snapshots_is_no_name_of_a_new_one_and_an_old_one_keeps_it(
+    fs: Fs, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fs.disk("vm", 1, "one")
+    await fs.snapshot("vm", "s")
+    with refused(EINVAL):
+        await fs.snapshot("vm", name)
+    with refused(EINVAL):
+        await fs.rename(".snapshots/vm/s", f".snapshots/vm/{name}")
+    for method, params in (
+        ("snapshot", {"disk": "vm", "snapshot": name}),
+        ("rename", {"disk": "vm", "snapshot": "s", "to": name}),
+        ("group_snapshot", {"disks": ["vm"], "group": name}),
+    ):
+        with pytest.raises(UsageError, match="means several snapshots"):
+            await fs.ask(method, **params)
+    assert list(fs.pool.catalog.disk("vm").chain) == ["s"]
+    monkeypatch.setattr("rowfs.store.pool.check_new_snapshot_name", str)  # as a rowfs before this rule
+    await fs.snapshot("vm", name)
+    monkeypatch.undo()
+    await fs.service.committer.commit()
+    fs = fs.after_a_crash()
+    await fs.rename(f".snapshots/vm/{name}", f".snapshots/vm/{name}")
+    assert await fs.holds(f".snapshots/vm/{name}", "one")
+    fs.pool.clone(fs.pool.catalog.disk("vm").chain[name], ["clone"])
+    await fs.rename(f".snapshots/vm/{name}", ".snapshots/vm/t")
+    assert list(fs.pool.catalog.disk("vm").chain) == ["s", "t"]
 
 
 async def test_an_unknown_name_is_not_there(fs: Fs) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,9 @@ import trio
 
 from rowfs.base.errors import NotFoundError
 from rowfs.base.format import abstract_socket
+from rowfs.cli.client import DaemonGoneError
+from rowfs.cli.connecting import client_of
+from rowfs.cli.mounts import Mount
 from rowfs.control import server as control
 from rowfs.control.connection import REQUESTS_MAX, Caller
 from rowfs.control.server import Server
@@ -562,3 +566,49 @@ async def test_a_directory_in_the_way_of_the_file_leaves_the_socket_without_one(
         nursery.cancel_scope.cancel()
     assert "listens without control.sock" in log.take()
     assert (fs.home.path / "control.sock").is_dir()
+
+
+ODD = ["datagram socket", "nobody's socket", "file", "directory", "pipe", "link to itself", "link to nowhere"]
+
+
+def _put(path: Path, odd: str, stack: contextlib.ExitStack) -> None:
+    match odd:
+        case "datagram socket":
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(str(path))
+        case "nobody's socket":
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+        case "file":
+            path.touch()
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to(path if odd == "link to itself" else path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_client_finds_the_daemon_whatever_is_in_the_place_of_the_file(
+    fs: Fs, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    device = f"4095:{os.getpid()}"
+    monkeypatch.setattr(fs.service.own, "device", device)
+    mount = Mount("/mnt", str(fs.home.path), device, os.geteuid())
+
+    def asked() -> object:
+        with client_of(mount) as client:
+            return client.call("info")["disks"]
+
+    with contextlib.ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Server(fs.pool.directory.place, fs.methods.table(), lambda: device).run)
+            place = fs.home.path / "control.sock"
+            place.unlink()
+            _put(place, odd, stack)
+            assert await trio.to_thread.run_sync(asked) == 0
+            nursery.cancel_scope.cancel()
+        place.rmdir() if odd == "directory" else place.unlink(missing_ok=True)
+        _put(place, odd, stack)
+        with pytest.raises(DaemonGoneError, match="is not running"):
+            asked()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.base.errors import UsageError
-from rowfs.base.names import NAME_BYTES_MAX, check_name, default_snapshot_name, printable
+from rowfs.base.names import NAME_BYTES_MAX, check_name, check_new_snapshot_name, default_snapshot_name, printable
 
 NOW = datetime(2026, 11, 20, 14, 25, 1)
 
@@ -73,6 +73,11 @@ def test_a_snapshot_is_called_by_its_disk_and_time() -> None:
 def test_a_taken_name_gets_a_number() -> None:
     taken = {"vm1-20261120-142501", "vm1-20261120-142501-2"}
     assert default_snapshot_name("vm1", NOW, taken) == "vm1-20261120-142501-3"
+
+
+@pytest.mark.parametrize("disk", ["a,b", "a..b", "a...", ",,", "....x"])
+def test_the_name_of_a_snapshot_that_nobody_named_never_means_several(disk: str) -> None:
+    assert check_new_snapshot_name(default_snapshot_name(disk, NOW, ()))
 
 
 @pytest.mark.parametrize("disk", ["x" * 255, "ä" * 127, "x" + "ä" * 127, "\U0001f600" * 63])

@@ -224,3 +224,9 @@ def test_each_policy_explains_its_own_snapshots_of_a_chain() -> None:
     lines = Policies(readable={7: NIGHTLY, 1: few}).explained(chain, NOON)
     assert [number for number, text in lines.items() if text.startswith("goes")] == [1, 3, 5]
     assert "last 7, snapshot 1 until" in lines[8]
+
+
+def test_what_a_policy_with_an_old_name_takes_never_means_several() -> None:
+    name = snapshot_name(Policy(id=1, name="a,b..c", schedule=Schedule(every_ns=DAY_NS)), 0)
+    assert name == "a_b__c-19700101-000000Z"
+    assert snapshot_name(Policy(id=1, name="a,b..c", schedule=Schedule(every_ns=DAY_NS)), 0, {name}) == f"{name}-2"

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.rules.runs import (
+    REASON_CHARACTERS_MAX,
     Act,
     Decision,
+    Outcome,
     RunState,
     begun,
     counted_from,
@@ -195,3 +197,16 @@ def test_every_start_is_run_skipped_or_made_up_by_a_later_one_and_none_twice(ste
             else:
                 state = finished(state) if outcome == "ok" else failed(state, HOURLY, now_ns)
     assert done == sorted(set(done))
+
+
+def test_why_a_run_failed_is_one_line_that_is_not_too_long() -> None:
+    def told(*failures: str) -> str:
+        return Outcome(due_ns=NOON, ended_ns=NOON, failures=failures).reason
+
+    assert told() == ""
+    assert told("vm: no", "db: no") == "vm: no; db: no"
+    assert told("x" * 300, "y" * 300, "z") == "x" * 300 + "; and 2 more"
+    assert told("x" * 70_000) == "x" * REASON_CHARACTERS_MAX + "..."
+    assert told("x" * 70_000, "y") == "x" * REASON_CHARACTERS_MAX + "...; and 1 more"
+    assert len(told(*[f"{number}: " + "x" * 70_000 for number in range(20)])) < REASON_CHARACTERS_MAX + 50
+    assert len(told(*["x" * 60] * 20)) < REASON_CHARACTERS_MAX + 50
