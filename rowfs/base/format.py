@@ -55,8 +55,9 @@ TRASH = "trash"  # u64 disk id -> TrashRecord
 LIMITS = "limits"  # u64 disk id -> LimitsRecord
 POLICIES = "policies"  # u64 policy id -> PolicyRecord
 SUMS = "sums"  # u32 stretch -> base.sumcode
+ACCOUNTS = "accounts"  # u64 id of a disk or policy, or OTHERS -> rules.usagecode
 # These came after the first pools: one that is missing is empty.
-ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS, POLICIES, SUMS)
+ADDED_TABLES = (SHARES, GROUPS, LABELS, LOCKS, EVENTS, TRASH, LIMITS, POLICIES, SUMS, ACCOUNTS)
 TABLES = (META, DISKS, SNAPSHOTS, BRANCHES, PAGES, CHANGES, SPACE, PENDING, *ADDED_TABLES)
 
 PAGE_KEY = struct.Struct(">III")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import pwd
-from datetime import UTC, datetime
 from typing import Any
 
 from rowfs.base.names import printable
-from rowfs.base.times import now_ns
 from rowfs.cli.addresses import Address
 from rowfs.cli.client import DaemonGoneError
 from rowfs.cli.declared import command
+from rowfs.cli.moments import instant
 from rowfs.cli.output import count, local_time, say, say_json, say_warning
 from rowfs.cli.params import only_mount
 from rowfs.cli.session import ask
 from rowfs.rules.telling import told
-from rowfs.rules.times import parse_instant, to_datetime
 from rowfs.verbs.events import EVENTS
 
 WAIT_S = 10.0  # of one question, while --follow waits
@@ -25,7 +23,7 @@ WAIT_S = 10.0  # of one question, while --follow waits
 def events(address: Address | None, since: str | None, after: int | None, follow: bool, as_json: bool) -> None:
     """Carries out `rowfs events`."""
     mount = (address or only_mount()).mount
-    params: dict[str, Any] = {"since": None if since is None else _instant(since), "after": after}
+    params: dict[str, Any] = {"since": None if since is None else instant(since), "after": after}
     found: list[dict[str, Any]] = []
 
     def take(items: list[dict[str, Any]]) -> None:
@@ -51,13 +49,6 @@ def events(address: Address | None, since: str | None, after: int | None, follow
 def _say_lost(number: int) -> None:
     if number:
         say_warning(f"{count(number, 'event')} before these {'is' if number == 1 else 'are'} no longer kept")
-
-
-def _instant(text: str) -> str:
-    """The point in time that `text` is here, as the daemon takes it."""
-    here = datetime.now().astimezone().tzinfo
-    assert here is not None
-    return to_datetime(parse_instant(text, now_ns(), here, ahead=False), UTC).isoformat()
 
 
 def event_shown(event: dict[str, Any]) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from rowfs.base.errors import UsageError
 from rowfs.base.names import printable
-from rowfs.base.times import now_ns
 from rowfs.cli.addresses import Address, need_disk, need_snapshot
 from rowfs.cli.declared import command
+from rowfs.cli.moments import instant
 from rowfs.cli.output import local_time, say, say_json
 from rowfs.cli.selecting import chosen_snapshots
 from rowfs.cli.session import ask, find_snapshot, list_disk
 from rowfs.rules.selectors import parse_changes
-from rowfs.rules.times import parse_instant, to_datetime
 from rowfs.verbs.marks import LABEL, LOCK
 
 
@@ -51,7 +49,7 @@ def lock(
         raise UsageError("--compliance needs --until, as in --until 2027-03-01")
     params: dict[str, Any] = {} if release else {"reason": reason, "compliance": compliance or None}
     if until is not None:
-        params["until"] = _instant(until)
+        params["until"] = instant(until, ahead=True)
     answers = []
     for mount, disk, names in chosen_snapshots(addresses, selector):
         found = ask(mount, "release" if release else "lock", disk=disk, snapshots=names, **params)
@@ -62,13 +60,6 @@ def lock(
             )
     if as_json:
         say_json(answers)
-
-
-def _instant(text: str) -> str:
-    """The point in time that `text` is here, as the daemon takes it."""
-    here = datetime.now().astimezone().tzinfo
-    assert here is not None
-    return to_datetime(parse_instant(text, now_ns(), here, ahead=True), UTC).isoformat()
 
 
 def lock_shown(lock: dict[str, Any] | None) -> str:

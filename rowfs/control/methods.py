@@ -26,6 +26,7 @@ from rowfs.control.params import Params, parameters
 from rowfs.control.policies import PolicyMethods
 from rowfs.control.scrub import ScrubMethods
 from rowfs.control.trash import TrashMethods
+from rowfs.control.usage import UsageMethods
 from rowfs.host.freeze import LIMIT_S, check_limit
 from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
@@ -114,6 +115,7 @@ class Methods:
             **LimitMethods(self._service).table(),
             **TrashMethods(self._service).table(),
             **ScrubMethods(self._service).table(),
+            **UsageMethods(self._service).table(),
         }
         return {name: events.recorded(name, self._guarded(name, method)) for name, method in methods.items()}
 

@@ -35,6 +35,7 @@ from rowfs.process.logs import log_to
 from rowfs.process.mounting import check_mountpoint, is_mounted, tune, unmount
 from rowfs.process.options import Options, parse_options
 from rowfs.process.provisions import lay_in
+from rowfs.service.accounting import Accountant
 from rowfs.service.emptying import empty_on_time
 from rowfs.service.kernelcache import run_apart
 from rowfs.service.reporting import Reporter
@@ -218,6 +219,7 @@ class Daemon:
             nursery.start_soon(contained, "watching limits", Watcher(self._service).run)
             nursery.start_soon(self._reporter.run)
             nursery.start_soon(self._policies.run)
+            nursery.start_soon(Accountant(self._service).run)
             if await contained("serving the kernel", session.serve):
                 self._gone = not self._left
             else:

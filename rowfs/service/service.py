@@ -48,6 +48,7 @@ class Service:
         self.pool = pool
         self.own = OwnMount(mountpoint)
         self.clock = HostClock(pool)
+        pool.catalog.accounts.now_ns = self.clock.believed_ns
         self.ending = False  # nobody waits for what may happen any more
         self.make_room = _no_room  # for a disk at its limit of space, and so many blocks
         self._requests = 0

@@ -27,6 +27,7 @@ from rowfs.base.names import check_name
 from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import BlockMap, MapUpdate
+from rowfs.store.accounts import Accounts
 from rowfs.store.events import Events
 from rowfs.store.grouptable import GroupTable
 from rowfs.store.marks import Marks
@@ -63,6 +64,7 @@ class Catalog:
         self.trash = TrashTable()
         self.room_of: Callable[[Disk, Branch], None] = lambda disk, head: None  # see store.limits
         self.policies = PolicyTable()
+        self.accounts = Accounts(blockmap)
         self._changed: set[Named] = set()
         self._gone: dict[tuple[str, bytes], None] = {}
         self._later: set[Named] = set()  # whose record changed in a way that nobody waits for
@@ -296,6 +298,8 @@ class Catalog:
         self._changed.discard(disk)
         self._later.discard(disk)
         self.marks.forget(disk.id)
+        if not (keep_chain and disk.chain):
+            self.accounts.end(disk.id, disk.name, disk.labels)
         del self.disks[disk.name]
         if not (keep_chain and disk.chain):
             self._gone[DISKS, ID_KEY.pack(disk.id)] = None
@@ -434,6 +438,7 @@ class Catalog:
             self._later.discard(left)
             old_id, disk.id, disk.chain = disk.id, left.id, left.chain
             self.marks.renumbered(disk, old_id)
+            self.accounts.end(old_id, name, disk.labels)
             for snapshot in disk.chain.values():
                 snapshot.owner = disk
         disk.name = name
@@ -464,11 +469,14 @@ class Catalog:
 
     @property
     def unsaved_times(self) -> bool:
-        """Whether a commit would change what nobody waits for: times, or events that changed nothing."""
-        return bool(self._later) or self.events.unsaved
+        """Whether a commit would change what nobody waits for: times, samples, or events that changed nothing."""
+        return bool(self._later) or self.events.unsaved or self.accounts.unsaved
 
     def freeze(self, update: MapUpdate) -> None:
         """Put what changed since the last freeze into `update`."""
+        for thing in self._changed:
+            if isinstance(thing, Disk) and self.disks.get(thing.name) is thing:
+                self.accounts.see(thing)
         for (table, key), _ in self._gone.items():
             update.put(table, key, None)
         for table, key, value in self.entries(self._changed | self._later):
@@ -480,6 +488,7 @@ class Catalog:
         self.events.freeze(update)
         self.trash.freeze(update)
         self.policies.freeze(update)
+        self.accounts.freeze(update)
         self._changed, self._later, self._gone, self._pool_changed = set(), set(), {}, False
 
     def entries(self, things: Iterable[Named]) -> Iterator[Entry]:

@@ -6,16 +6,27 @@ counted or not.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from itertools import takewhile, zip_longest
+from itertools import groupby, takewhile, zip_longest
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from rowfs.base.format import EPOCH_MAX
 from rowfs.base.ranges import runs
-from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES, HOLE, PAGE_BLOCKS, PAGE_BYTES, BranchId, Epoch, PageIndex
+from rowfs.base.units import (
+    BLOCK_BITS,
+    BLOCK_BYTES,
+    DISK_BYTES_MAX,
+    HOLE,
+    PAGE_BLOCKS,
+    PAGE_BYTES,
+    BranchId,
+    Epoch,
+    PageIndex,
+)
 from rowfs.persist.shares import Shares
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import Extent, point_of
@@ -303,6 +314,31 @@ class Figures:
                     [page for branch, points in epochs for page in self._seen(branch, points, index)], holes
                 )
             yield
+        return held * BLOCK_BYTES
+
+    def held_by(self, disk: Disk) -> Pausing:
+        """How many bytes a disk and its snapshots have, each block once. Pauses after each page."""
+        points: dict[Branch, list[Epoch]] = {} if disk.head is None else {disk.head: [EPOCH_MAX]}
+        for snapshot in disk.chain.values():
+            points.setdefault(snapshot.point.branch, []).append(snapshot.epoch)
+        epochs = [(branch, sorted(found)) for branch, found in points.items()]
+        end = PageIndex(DISK_BYTES_MAX // PAGE_BYTES)
+        pages = [self._versions.mapped_pages(Point(branch, found[-1]), PageIndex(0), end) for branch, found in epochs]
+        held = 0
+        elsewhere: list[np.ndarray] = []  # blocks that may be in other pages, too
+        for index, _ in groupby(heapq.merge(*pages)):
+            versions = [version for branch, found in epochs for version in self._seen(branch, found, index)]
+            if versions:
+                addresses = np.unique(np.concatenate([version.places() for version in versions]))
+                addresses = addresses[addresses != HOLE]
+                if self._shares:
+                    further = self._shares.further(addresses) != 0
+                    elsewhere.append(addresses[further])
+                    addresses = addresses[~further]
+                held += len(addresses)
+            yield
+        if elsewhere:
+            held += len(np.unique(np.concatenate(elsewhere)))
         return held * BLOCK_BYTES
 
     def _seen(self, branch: Branch, epochs: list[Epoch], index: PageIndex) -> Iterator[Looked]:

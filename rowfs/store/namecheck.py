@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import (
+    ACCOUNTS,
     BRANCHES,
     DISKS,
     EVENTS,
@@ -40,6 +41,8 @@ from rowfs.base.format import (
 )
 from rowfs.persist.blockmap import Reader, Value
 from rowfs.rules.policies import read_policies
+from rowfs.rules.usagecode import unpack
+from rowfs.store.accounts import OTHERS
 from rowfs.store.findings import Findings
 from rowfs.store.marks import labels_of, limits_of, limits_record, lock_of, lock_record
 
@@ -109,6 +112,7 @@ class NameCheck:
             pass
         self._check_policies([*self._records(POLICIES, PolicyRecord)])
         self._check_events()
+        self._check_accounts()
 
     def _check_groups(self, groups: list[GroupRecord]) -> None:
         # A member without a record is in order: an older rowfs, which knows no groups, has deleted it.
@@ -150,6 +154,19 @@ class NameCheck:
             if not right:
                 self._found(f"record {key.hex()} of {EVENTS} is not the event of that number")
                 self._findings.mend(EVENTS, key, None)
+
+    def _check_accounts(self) -> None:
+        # Those of what has no record are in order: it is gone, and they tell of its past.
+        for key, value in self._reader.items(ACCOUNTS):
+            try:
+                unpack(bytes(value))
+                number = int(ID_KEY.unpack(key)[0]) if len(key) == ID_KEY.size else 0
+                right = 0 < number < self._next_id or number in OTHERS.values()
+            except CorruptionError:
+                right = False
+            if not right:
+                self._found(f"record {key.hex()} of {ACCOUNTS} is no account")
+                self._findings.mend(ACCOUNTS, key, None)
 
     def _mend(self, table: str, number: int, wrong: list[str], right: Record) -> None:
         key = ID_KEY.pack(number)

@@ -74,6 +74,7 @@ from rowfs.store.damage import Damage
 from rowfs.store.diskio import DiskIO, point_of, readable
 from rowfs.store.figures import Figures
 from rowfs.store.groups import Groups
+from rowfs.store.holdings import Holdings
 from rowfs.store.limits import Limits
 from rowfs.store.marking import Marking
 from rowfs.store.model import Branch, Disk, Point, Removal, Snapshot, address, own_blocks
@@ -286,6 +287,7 @@ class Pool:
         self.limits = Limits(self)
         self.policies = PolicyBook(self)
         self.figures = Figures(self.versions, self.catalog, shares)
+        self.holdings = Holdings(self)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self.was_clean = self.catalog.pool.clean
         self._check_length()

@@ -14,6 +14,7 @@ from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
 from rowfs.verbs.scrub import REPAIR, SCRUB
 from rowfs.verbs.snapshots import CLONE, ROLLBACK, SNAPSHOT
 from rowfs.verbs.trash import TRASH_FAMILY, UNDELETE
+from rowfs.verbs.usage import USAGE
 from rowfs.verbs.using import ATTACH, COMPLETION, DETACH, EXPORT
 
 DECLARED: tuple[Declared, ...] = (
@@ -43,6 +44,7 @@ DECLARED: tuple[Declared, ...] = (
     LIMIT,
     POLICY,
     EVENTS,
+    USAGE,
     TRASH_FAMILY,
     UNDELETE,
     DIFF,

@@ -28,3 +28,30 @@ def test_several_disks_deleted_together_free_what_was_said_and_more_than_each_al
     *_, together = mounted.cli("delete", "--wait", *names).splitlines()
     assert together == "together 4.0M came back"
     assert before - mounted.used() == 4 * MIB
+
+
+def test_usage_agrees_with_list_and_with_what_deleting_frees(mounted: Mounted) -> None:
+    shared_chains(mounted)
+    mounted.cli("label", ":vm", "env=prod")
+    told = mounted.json("usage", ":")
+    rows = {row["name"]: row for row in told["rows"]}
+    disks = {disk["name"]: disk for disk in mounted.json("list", ":")}
+    assert rows.keys() == disks.keys() == {"vm", "copy"}
+    for name, disk in disks.items():
+        assert (rows[name]["provisioned_bytes"], rows[name]["mapped_bytes"]) == (8 * MIB, disk["mapped_bytes"])
+        assert rows[name]["snapshots"] == len(disk["snapshots"])
+        (freed,) = mounted.json("delete", "--dry-run", f":.snapshots/{name}")
+        assert rows[name]["snapshots_bytes"] == freed["freed_bytes"]
+        (all_of_it,) = mounted.json("delete", "--dry-run", "--snapshots", "delete", f":{name}")
+        held = rows[name]["mapped_bytes"] + rows[name]["snapshots_bytes"]
+        assert held - rows[name]["shared_bytes"] <= all_of_it["freed_bytes"] <= held
+    assert rows["copy"]["snapshots_bytes"] == 0, "its disk has all that its snapshot has"
+    assert rows["copy"]["shared_bytes"] == 3 * MIB, "all but what it wrote"
+    assert told["used_bytes"] == mounted.used()
+    assert mounted.json("usage", ":", "--by", "label", "--since", "1h")["total"]["count"] == 2
+    assert mounted.cli("usage", ":", "-l", "env", "--csv").splitlines()[1].startswith(f'"vm",1,2,{8 * MIB},')
+    mounted.kill()
+    mounted.mount()
+    assert {row["name"]: row | {"byte_seconds": 0} for row in mounted.json("usage", ":")["rows"]} == {
+        name: row | {"byte_seconds": 0} for name, row in rows.items()
+    }

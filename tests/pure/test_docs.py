@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zlib
 from array import array
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import pytest
 import demo
 from rowfs.base import bitmap, format, pagecode, sharecode
 from rowfs.base.format import CHANGE_KEY, CHUNK_KEY, REGION_KEY, Record, pack_label, page_key
-from rowfs.base.units import PAGE_BLOCKS, BranchId, Epoch, PageIndex
+from rowfs.base.units import GIB, MIB, PAGE_BLOCKS, BranchId, Epoch, PageIndex
+from rowfs.rules import usagecode
+from rowfs.rules.times import SECOND_NS
+from rowfs.rules.usage import NOTHING, Account, sampled
 from rowfs.verbs.table import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,10 +75,11 @@ def test_each_module_is_in_the_architecture_and_no_other() -> None:
 # The rules
 
 
-def test_each_rule_of_policies_names_tests_that_there_are() -> None:
-    paths = [*(ROOT / "tests/pure").glob("test_rules_*.py"), *(ROOT / "tests/operations").glob("test_*.py")]
+@pytest.mark.parametrize("document", ["docs/POLICIES.md", "docs/USAGE.md"])
+def test_each_rule_names_tests_that_there_are(document: str) -> None:
+    paths = [path for level in ("pure", "store", "operations") for path in (ROOT / "tests" / level).glob("test_*.py")]
     tests = "".join(path.read_text() for path in paths)
-    for row in re.findall(r"^\| .* \|$", text("docs/POLICIES.md"), re.MULTILINE):
+    for row in re.findall(r"^\| .* \|$", text(document), re.MULTILINE):
         for name in re.findall(r"`(test_\w+)`", row):
             assert f"def {name}(" in tests, name
 
@@ -107,6 +112,9 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
     counts[4:8], counts[513] = 1, 3
     shared = sharecode.encode(REGION_KEY.pack(0), counts)
     assert stored is not None and shared is not None
+    account = Account(ended=True, name="vm1", labels={"env": "prod"})
+    account = sampled(account, 1795194982 * SECOND_NS, (20 * GIB, 44 * MIB, 0, 0, 0))
+    account = sampled(account, (1795194982 + 3600) * SECOND_NS, NOTHING)
     for example in (
         pack_label(bytes.fromhex("30cfa9218fb04e7dbd3345615ff914da"))[: format.LABEL.size],
         key,
@@ -115,8 +123,10 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
         pagecode.encode(page_key(BranchId(1), PageIndex(0), Epoch(1)), *sequence),
         stored,
         shared,
+        zlib.decompress(usagecode.pack(account)[2:]),
     ):
         assert example.hex() in shown, example.hex(" ")
+    assert usagecode.pack(account)[:2].hex(" ") == "01 01"
 
 
 # The command line and the socket

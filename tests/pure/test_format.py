@@ -101,7 +101,8 @@ EXAMPLES: list[tuple[Record, str]] = [
 
 def test_the_tables_have_these_names() -> None:
     first = ("meta", "disks", "snapshots", "branches", "pages", "changes", "space", "pending", "shares")
-    assert (*first, "groups", "labels", "locks", "events", "trash", "limits", "policies", "sums") == TABLES
+    later = ("groups", "labels", "locks", "events", "trash", "limits", "policies", "sums", "accounts")
+    assert (*first, *later) == TABLES
     assert POOL_KEY == b"pool"
     assert (FORMAT_PLAIN, FORMAT_SEALED, FORMAT_VERSION) == (1, 2, 2)
 
