@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -18,21 +19,8 @@ setup(
     ext_modules=[
         Extension(
             "rowfs.native._native",
-            [
-                f"rowfs/native/{part}.c"
-                for part in (
-                    "_native",
-                    "_receive",
-                    "_hotpath",
-                    "_writes",
-                    "_engine",
-                    "_workers",
-                    "_transfer",
-                    "_verify",
-                    "_crc32c",
-                )
-            ],
-            depends=["rowfs/native/_native.h", "rowfs/native/_engine.h", "rowfs/native/_crc32c.h"],
+            sorted(glob("rowfs/native/_*.c")),
+            depends=sorted(glob("rowfs/native/_*.h")),
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread", *fuse_flags("--cflags")],
             extra_link_args=["-pthread", *fuse_flags("--libs")],
             optional=True,

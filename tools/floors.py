@@ -27,6 +27,11 @@ MAY_IMPORT = {
     "process": {"base", "rules", "store", "host", "native", "service", "mount", "control", "process"},
     "cli": {"base", "host", "rules", "verbs", "store", "cli"},
 }
+# The C extension has floors of its own: each part, and what it includes is further down.
+NATIVE = (
+    *(("_native",), ("_receive",), ("_hotpath",), ("_reads", "_syncs"), ("_writes",), ("_verify", "_workers")),
+    *(("_engine",), ("_crc32c", "_record", "_transfer", "_wake"), ("_base",)),
+)
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}
 
 # (who, what): only inside functions, so that the command line starts quickly.
@@ -164,9 +169,23 @@ def violations(package: Path) -> Iterator[str]:
             yield f"{path}:{line}: {text}"
 
 
+def native_violations(package: Path) -> Iterator[str]:
+    """The same for the C extension in it."""
+    floors = {part: floor for floor, parts in enumerate(NATIVE) for part in parts}
+    for path in sorted(package.glob("native/*.[ch]")):
+        if path.stem not in floors:
+            yield f"{path}:1: {path.stem} is on no floor"
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            _, included, rest = line.partition('#include "')
+            part = rest.partition('.h"')[0]
+            if included and part != path.stem and floors.get(part, -1) <= floors[path.stem]:
+                yield f"{path}:{number}: {path.stem} includes {part}, which is not below it"
+
+
 def main() -> int:
     package = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1] / "rowfs"
-    found = list(violations(package))
+    found = [*violations(package), *native_violations(package)]
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0
 

@@ -14,13 +14,22 @@ The first entry is no change of the map: it says PLACE for its table, and
     value           u32, the last record of the same commit that was durable when this one was made
                     u32, the last one whose data was durable in the data file before this one was written
 
+Entries that say COUNTS for their table are what writing changes in the record of a disk and in that of the branch it
+writes on
+
+    key             u64, the disk's id
+    value           6 * i64: size_bytes, mapped_blocks, modified_ns, changed_ns of the disk; id, written_blocks of the
+                    branch
+
 The last entries say DATA for their table, and are blocks of the data file as they have to be
 
     key             u64, the block's address
     value           4,096 bytes
 
 So a record that is damaged and one that was never written whole can be told apart: of the first, later ones know. A
-rowfs that writes no such entry does not know it either, and opens no pool whose journal has one.
+rowfs that writes no such entries does not know them either, and opens no pool whose journal has one.
+
+native/_record.c makes the same records, to the byte.
 
 The journal begins with a block of its own:
 
@@ -46,13 +55,27 @@ MAGIC, FIRST_MAGIC = b"rwj1", b"rwjh"
 HEADER = struct.Struct("<4sIQII")
 ENTRY = struct.Struct("<BBH")
 CHECKED_FROM = 8  # magic and checksum come before
-DATA, PLACE = 254, 255
+COUNTS, DATA, PLACE = 253, 254, 255
 NONCE = struct.Struct("<Q")
 DURABLE = struct.Struct("<II")  # the record, its data
 ADDRESS = struct.Struct("<Q")
+DISK_ID = struct.Struct("<Q")
+COUNTED = struct.Struct("<6q")
 
 Entry = tuple[str, bytes, bytes]  # table, key, value
 Block = tuple[int, bytes | memoryview]  # address, data
+
+
+class Counts(NamedTuple):
+    """What writing changes in the records of a disk and of its branch."""
+
+    disk: int
+    size_bytes: int
+    mapped_blocks: int
+    modified_ns: int
+    changed_ns: int
+    branch: int
+    written_blocks: int
 
 
 class JournalRecord(NamedTuple):
@@ -66,6 +89,7 @@ class JournalRecord(NamedTuple):
     home: int = 0  # data of records up to this one was durable in its place
     data: list[Block] = []  # noqa: RUF012
     blocks: int = 1  # it takes in the journal
+    counts: list[Counts] = []  # noqa: RUF012
 
 
 def encode(
@@ -76,10 +100,12 @@ def encode(
     durable: int = 0,
     home: int = 0,
     data: Iterable[Block] = (),
+    counts: Iterable[Counts] = (),
 ) -> bytes:
     """The record in whole blocks."""
     parts: list[bytes | memoryview] = [_entry(PLACE, NONCE.pack(nonce), DURABLE.pack(durable, home))]
     parts += [_entry(TABLES.index(table), key, value) for table, key, value in entries]
+    parts += [_entry(COUNTS, DISK_ID.pack(disk), COUNTED.pack(*counted)) for disk, *counted in counts]
     for address, block in data:
         parts += [ENTRY.pack(DATA, ADDRESS.size, BLOCK_BYTES), ADDRESS.pack(address), block]
     body = b"".join(parts)
@@ -113,16 +139,19 @@ def decode(data: memoryview, commit: int, nonce: int | None = None) -> JournalRe
     nonce, durable, home = None, 0, 0
     entries: list[Entry] = []
     blocks: list[Block] = []
+    counts: list[Counts] = []
     for table, key, value in _entries(bytes(data[HEADER.size : end])):
         if table == PLACE and len(key) == NONCE.size and len(value) == DURABLE.size:
             (nonce,), (durable, home) = NONCE.unpack(key), DURABLE.unpack(value)
         elif table == DATA and len(key) == ADDRESS.size and len(value) == BLOCK_BYTES:
             blocks.append((ADDRESS.unpack(key)[0], value))
+        elif table == COUNTS and len(key) == DISK_ID.size and len(value) == COUNTED.size:
+            counts.append(Counts(*DISK_ID.unpack(key), *COUNTED.unpack(value)))
         elif table < len(TABLES):
             entries.append((TABLES[table], key, value))
         else:
             raise CorruptionError("a record of the journal has an entry that this rowfs does not know")
-    return JournalRecord(commit, number, entries, nonce, durable, home, blocks, -(-end // BLOCK_BYTES))
+    return JournalRecord(commit, number, entries, nonce, durable, home, blocks, -(-end // BLOCK_BYTES), counts)
 
 
 def _entries(body: bytes) -> Iterable[tuple[int, bytes, bytes]]:

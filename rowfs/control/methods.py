@@ -155,7 +155,6 @@ class Methods:
         """The pool and its mount."""
         parameters(params, INFO)
         figures = pool_figures(self._service)
-        hot = dict(zip(("reads", "writes", "syncs"), extension.served(), strict=True))
         return {
             "pid": os.getpid(),
             "mountpoint": self._service.own.mountpoint,
@@ -168,7 +167,7 @@ class Methods:
             "snapshots": len(self._catalog.snapshots),
             "reclaiming": self._pool.reclaimer.pending or self._pool.space.freed_blocks > 0,
             **self._owed(),
-            "hot": hot,
+            "hot": extension.served()._asdict(),
             "warnings": await self._warnings(figures),
         }
 

@@ -5,7 +5,7 @@ turns: one holds a lock and waits for the descriptor, the others wait for the lo
 (poll) and the event loop only when nothing is queued; and a task that answers without waiting keeps the turn, instead
 of waking the next task for each request. Together that is half of the work for a small request.
 
-With the C extension, the commonest requests do not get here (_hotpath.c). It answers them when pyfuse3 reads, and also,
+With the C extension, the commonest requests do not get here (_hotpath.h). It answers them when pyfuse3 reads, and also,
 in trio's place, whenever trio is about to wait: it waits for the session's descriptor and for trio's own epoll, so that
 nothing else that trio waits for comes late. A request that it cannot answer, and the end of trio's time-out, make its
 `wake_fd` readable, for which the task that has the turn waits as well.

@@ -2,7 +2,6 @@
  * parts side by side, whose sums are put together: that of a part with n bytes behind it is moved past these by tables. */
 #include "_crc32c.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -11,6 +10,7 @@
 
 enum {
     POLYNOMIAL = 0x82F63B78, /* reflected */
+    AT_ONCE = 16, /* blocks that are summed up before they are looked at: they are in the processor's cache then */
     PART_WORDS = 170,        /* of 8 bytes; three times this is all of a block but 16 bytes */
     REST_WORDS = CRC32C_BLOCK_BYTES / 8 - 3 * PART_WORDS,
 };
@@ -77,6 +77,26 @@ void crc32c_blocks(const void *data, size_t blocks, uint32_t *sums) {
 #endif
         *sums++ = ~sum_by_tables(block, CRC32C_BLOCK_BYTES / 8, UINT32_MAX);
     }
+}
+
+bool crc32c_match(const void *data, size_t blocks, const uint32_t *sums) {
+    uint32_t found[AT_ONCE];
+
+    for (size_t at = 0; at < blocks; at += AT_ONCE) {
+        size_t some = blocks - at < AT_ONCE ? blocks - at : AT_ONCE;
+        uint32_t any = 0, wrong = 0;
+
+        for (size_t i = 0; i < some; i++)
+            any |= sums[at + i];
+        if (any == 0)
+            continue;
+        crc32c_blocks((const char *)data + at * CRC32C_BLOCK_BYTES, some, found);
+        for (size_t i = 0; i < some; i++)
+            wrong |= sums[at + i] ? sums[at + i] ^ found[i] : 0;
+        if (wrong)
+            return false;
+    }
+    return true;
 }
 
 void crc32c_begin(void) {

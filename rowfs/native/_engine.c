@@ -146,39 +146,54 @@ static bool take(PyObject **place, PyObject *value) {
     return value != NULL;
 }
 
-static void drop_recent(void) {
-    if (engine.recent != NULL)
-        PyBuffer_Release(&engine.recent_view);
-    engine.recent = NULL;
+/* Look into an object of Python's that has to have so many bytes. */
+static bool look_into(PyObject *object, Py_buffer *view, size_t size) {
+    if (object == NULL || PyObject_GetBuffer(object, view, PyBUF_WRITABLE) != 0)
+        return false;
+    if (view->len == (Py_ssize_t)size)
+        return true;
+    PyErr_Format(PyExc_ValueError, "%s has another length than the extension knows", Py_TYPE(object)->tp_name);
+    PyBuffer_Release(view);
+    return false;
 }
 
 static bool take_recent(void) {
     PyObject *recent = PyObject_GetAttrString(engine.io, "recent");
 
-    drop_recent();
-    if (recent == NULL || PyObject_GetBuffer(recent, &engine.recent_view, PyBUF_WRITABLE) != 0) {
-        Py_XDECREF(recent);
-        return false;
-    }
-    Py_DECREF(recent);
-    if (engine.recent_view.len == (1 + RECENT_BLOCKS_MAX) * sizeof(int64_t)) {
+    if (look_into(recent, &engine.recent_view, (1 + RECENT_BLOCKS_MAX) * sizeof(int64_t)))
         engine.recent = engine.recent_view.buf;
+    Py_XDECREF(recent);
+    return engine.recent != NULL;
+}
+
+static bool take_journal(void) {
+    PyObject *journal = PyObject_GetAttrString(engine.commits, "journal"),
+             *state = journal ? PyObject_GetAttr(journal, names.state) : NULL;
+
+    if (look_into(state, &engine.journal_view, sizeof(struct journal)))
+        engine.journal = engine.journal_view.buf;
+    Py_XDECREF(state);
+    Py_XDECREF(journal);
+    return engine.journal != NULL;
+}
+
+static bool take_set(PyObject **place, PyObject *value) {
+    if (!take(place, value))
+        return false;
+    if (PySet_Check(value))
         return true;
-    }
-    PyBuffer_Release(&engine.recent_view);
-    PyErr_SetString(PyExc_ValueError, "the array of what was written is of another length");
+    PyErr_SetString(PyExc_TypeError, "what is not in the journal is no set");
     return false;
 }
 
-PyObject *native_serve(PyObject *self, PyObject *args) {
+bool engine_serve(PyObject *args) {
     PyObject *handles, *pool, *committer, *set_time, *disk_type, *snapshot_type, *dirty;
     int fd;
 
-    (void)self;
     if (!PyArg_ParseTuple(args, "O!OOOiOOO", &PyDict_Type, &handles, &pool, &committer, &set_time, &fd, &disk_type,
                           &snapshot_type, &dirty))
-        return NULL;
-    Py_CLEAR(engine.handles);
+        return false;
+    engine_stop();
     if (!intern_names() || !take(&engine.pool, Py_NewRef(pool)) || !take(&engine.committer, Py_NewRef(committer)) ||
         !take(&engine.set_time, Py_NewRef(set_time)) || !take(&engine.disk_type, Py_NewRef(disk_type)) ||
         !take(&engine.snapshot_type, Py_NewRef(snapshot_type)) || !take(&engine.dirty, Py_NewRef(dirty)) ||
@@ -187,22 +202,22 @@ PyObject *native_serve(PyObject *self, PyObject *args) {
         !take(&engine.io, PyObject_GetAttrString(pool, "io")) ||
         !take(&engine.space, PyObject_GetAttrString(pool, "space")) ||
         !take(&engine.sums, PyObject_GetAttrString(engine.io, "sums")) ||
-        !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")))
-        return NULL;
-    if (!take_recent())
-        return NULL;
+        !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")) ||
+        !take_set(&engine.unjournaled, PyObject_GetAttrString(engine.io, "unjournaled")) || !take_recent() ||
+        !take_journal())
+        return false;
     engine.data_fd = fd;
-    workers_begin();
     engine.handles = Py_NewRef(handles);
-    Py_RETURN_NONE;
+    return true;
 }
 
-PyObject *native_stop(PyObject *self, PyObject *args) {
-    (void)self;
-    (void)args;
-    hotpath_finish();
-    drop_recent();
-    verify_stop();
+void engine_stop(void) {
+    if (engine.recent != NULL)
+        PyBuffer_Release(&engine.recent_view);
+    if (engine.journal != NULL)
+        PyBuffer_Release(&engine.journal_view);
+    engine.recent = NULL;
+    engine.journal = NULL;
     Py_CLEAR(engine.handles);
     Py_CLEAR(engine.pool);
     Py_CLEAR(engine.committer);
@@ -213,6 +228,6 @@ PyObject *native_stop(PyObject *self, PyObject *args) {
     Py_CLEAR(engine.space);
     Py_CLEAR(engine.sums);
     Py_CLEAR(engine.zeros);
+    Py_CLEAR(engine.unjournaled);
     Py_CLEAR(engine.dirty);
-    Py_RETURN_NONE;
 }

@@ -6,15 +6,18 @@
  *
  *   fuse_session_new            copies the operations table and adds fallocate, lseek, copy_file_range; wraps init
  *   fuse_session_process_buf    adds FUSE_HANDLE_KILLPRIV_V2 to the answer to FUSE_INIT (see patch_init)
- *   fuse_session_receive_buf    reads requests and answers the commonest itself (_receive.c)
+ *   fuse_session_receive_buf    reads requests and answers the commonest itself (_receive.h)
  *
  * Contract with Python (native/extension.py):
  *   - Everything here runs on the trio thread with the GIL held, as pyfuse3's own handlers do.
  *   - A handler gets the request as an integer that it must answer exactly once, with reply_error, reply_offset or
  *     reply_count, at any later time on the same thread. It must not raise; if it does, the request is answered EIO.
  */
+#include "_hotpath.h"
+#include "_receive.h"
+#include "_verify.h"
+
 #include "_crc32c.h"
-#include "_native.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -252,7 +255,7 @@ static PyMethodDef methods[] = {
      "linger(fuse_fd, epoll_fd, timeout_ms): answer requests until there is something for the event loop; then wake_fd is"
      " readable, or epoll_fd"},
     {"wake_fd", native_wake_fd, METH_NOARGS, "A descriptor that is readable when `linger` has left something to do"},
-    {"served", native_served, METH_NOARGS, "How many reads, writes and syncs were answered without Python"},
+    {"served", native_served, METH_NOARGS, "How many reads, writes and syncs were answered without Python, and how many of the syncs with a record of the journal"},
     {"active", active, METH_NOARGS, "Whether pyfuse3's session was made through this module"},
     {NULL, NULL, 0, NULL},
 };

@@ -1,20 +1,16 @@
-/* Reading requests from the kernel: in pyfuse3's place, and in trio's while that has nothing to do.
- *
- * pyfuse3 reads each request with libfuse's fuse_session_receive_buf(); the dynamic linker finds the one below first (see
- * _native.c). It reads requests, has those answered that need no Python (_hotpath.c), and returns with the first other.
- *
- * When trio is about to wait, `linger` waits in its place (mount/polling.py): for the session's descriptor, and for trio's
- * own epoll, so that nothing else comes late. What it reads and cannot answer is `kept` for pyfuse3, whose task waits for
- * `wake_fd` as well.
- */
-#include "_native.h"
+/* Reading requests. */
+#include "_receive.h"
+
+#include "_hotpath.h"
+#include "_transfer.h"
+#include "_wake.h"
+#include "_writes.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,22 +21,7 @@ enum {
 enum { NOTHING, REQUEST, WOKEN, OTHER };
 
 static struct fuse_buf kept; /* a request that `linger` read and could not answer; or nothing, with size 0 */
-static int wake_fd = -1;     /* an eventfd */
 static bool nonblocking;     /* the session's descriptor */
-
-void wake_trio(void) {
-    uint64_t one = 1;
-
-    if (wake_fd >= 0 && write(wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        perror("rowfs: eventfd");
-}
-
-static void woken(void) {
-    uint64_t count;
-
-    if (wake_fd >= 0 && read(wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        perror("rowfs: eventfd");
-}
 
 /* What there is to do: a request, something that workers have done, or anything that trio's epoll waits for. Waits so
  * long for it. -1 for one of the last two: it is not asked. */
@@ -142,11 +123,11 @@ static void linger(int fuse_fd, int epoll_fd, int timeout_ms) {
 
     hotpath_settle();
     while (kept.size == 0 && hotpath_refused(NULL) == 0 && now < end && now - busy_since < BUSY_US_MAX) {
-        int what = wait_for(fuse_fd, wake_fd, epoll_fd, 0);
+        int what = wait_for(fuse_fd, wake_descriptor(false), epoll_fd, 0);
 
         if (what == NOTHING) {
             Py_BEGIN_ALLOW_THREADS
-            what = wait_for(fuse_fd, wake_fd, epoll_fd, (int)((end - now + 999) / 1000));
+            what = wait_for(fuse_fd, wake_descriptor(false), epoll_fd, (int)((end - now + 999) / 1000));
             Py_END_ALLOW_THREADS
             busy_since = now_us();
         }
@@ -177,7 +158,7 @@ PyObject *native_linger(PyObject *self, PyObject *args) {
 PyObject *native_wake_fd(PyObject *self, PyObject *args) {
     (void)self;
     (void)args;
-    if (wake_fd < 0 && (wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+    if (wake_descriptor(true) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    return PyLong_FromLong(wake_fd);
+    return PyLong_FromLong(wake_descriptor(false));
 }

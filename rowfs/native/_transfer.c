@@ -1,5 +1,5 @@
-/* Moving data: between the data file, memory and /dev/fuse. Any thread, no Python, no state. */
-#include "_native.h"
+/* Moving data. */
+#include "_transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +52,28 @@ bool fetch(int fd, const struct run *runs, size_t count, char *data, int flags) 
         if (runs[i].position < 0)
             memset(part.iov_base, 0, part.iov_len);
         else if (preadv2(fd, &part, 1, runs[i].position, flags) != (ssize_t)part.iov_len)
+            return false;
+    }
+    return true;
+}
+
+static bool fetch_side_by_side(int fd, int64_t address, size_t count, char *const *places) {
+    struct iovec parts[BLOCKS_MAX];
+    ssize_t size = count * BLOCK_BYTES, done;
+
+    for (size_t i = 0; i < count; i++)
+        parts[i] = (struct iovec){places[i], BLOCK_BYTES};
+    done = preadv2(fd, parts, count, (off_t)address * BLOCK_BYTES, RWF_NOWAIT);
+    if (done < 0 && errno == EOPNOTSUPP)
+        done = preadv(fd, parts, count, (off_t)address * BLOCK_BYTES);
+    return done == size;
+}
+
+bool fetch_blocks(int fd, const int64_t *addresses, size_t count, char *const *places) {
+    for (size_t first = 0, end; first < count; first = end) {
+        for (end = first + 1; end < count && end - first < BLOCKS_MAX && addresses[end] == addresses[end - 1] + 1; end++)
+            ;
+        if (!fetch_side_by_side(fd, addresses[first], end - first, places + first))
             return false;
     }
     return true;

@@ -1,10 +1,6 @@
-/* Sealed blocks: what a read of them has to sum up to (rowfs.seal.sums), and whether it does.
- *
- * C looks at the engine's own arrays: `table` has the row of each stretch of the data file, or that it has none, or that
- * Python has to look it up in the map; `rows` has the sums, 0 for a block that is not sealed. Python puts longer arrays in
- * their places, so whether they are still the same is looked at each time. A read that does not sum up to what it has to is
- * left to Python, which reads again, tells of it, and answers EIO.
- */
+/* What sealed blocks have to sum up to. */
+#include "_verify.h"
+
 #include "_crc32c.h"
 #include "_engine.h"
 
@@ -13,7 +9,6 @@
 enum {
     STRETCH_BLOCKS = 960, /* rowfs.base.sumcode */
     NO_ROW = -1,          /* rowfs.seal.sums.NONE; anything lower: UNKNOWN */
-    AT_ONCE = 16,         /* blocks that are summed up before they are looked at: they are in the processor's cache then */
 };
 
 _Static_assert((int)CRC32C_BLOCK_BYTES == (int)BLOCK_BYTES, "a sum is of a block");
@@ -82,26 +77,6 @@ enum sealed verify_expected(const struct run *runs, size_t count, uint32_t *sums
         }
     }
     return found;
-}
-
-bool verify(const char *data, size_t size, const uint32_t *sums) {
-    uint32_t found[AT_ONCE];
-
-    for (size_t at = 0, blocks = size / BLOCK_BYTES; at < blocks; at += AT_ONCE) {
-        size_t some = blocks - at < AT_ONCE ? blocks - at : AT_ONCE;
-        uint32_t any = 0, wrong = 0;
-
-        for (size_t i = 0; i < some; i++)
-            any |= sums[at + i];
-        if (any == 0)
-            continue;
-        crc32c_blocks(data + at * BLOCK_BYTES, some, found);
-        for (size_t i = 0; i < some; i++)
-            wrong |= sums[at + i] ? sums[at + i] ^ found[i] : 0;
-        if (wrong)
-            return false;
-    }
-    return true;
 }
 
 void verify_stop(void) {

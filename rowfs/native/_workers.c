@@ -1,24 +1,9 @@
-/* Threads for what has to wait for the host: cold reads, syncs of the data file, and the start of its writeback.
- *
- * A worker touches its job and nothing else: no Python, no state of the engine. The trio thread makes jobs and takes them
- * back when they are done (`workers_done`), which is when Python hears of them. What succeeded was answered by then.
- *
- * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
- * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
- * then on all of them fail. Records of the journal are written after that, in the order in which they were placed, with one
- * synced write. Where they hold what was written, that is all, and no fdatasync is needed; else they are made while the
- * data is on its way (`workers_record`). A record that cannot be written is no harm: the commit of the map has all of it.
- * But nobody may be told that it is durable, nor may anyone whose sync came after it; they are left to Python, which has a
- * commit made and never uses the journal again.
- *
- * While one client waits for its syncs, one after the other, handing them to a thread and back takes nearly as long as a
- * quick disk does. So where no other sync is under way, and the last one was quick, the trio thread does it itself.
- *
- * Writeback: Linux hands over what it has cached when that is to be on the disk, mostly because somebody waits for an fsync.
- * So the host is told to begin with it, and has less left to do when the sync comes. That changes no data and frees none:
- * it may come late or not at all, whatever the blocks are used for by then, and nobody waits for these jobs.
- */
-#include "_native.h"
+/* Threads for what has to wait for the host. */
+#include "_workers.h"
+
+#include "_crc32c.h"
+#include "_transfer.h"
+#include "_wake.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -40,7 +25,7 @@ struct queue {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
 static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
-                      record_made = PTHREAD_COND_INITIALIZER, all_done = PTHREAD_COND_INITIALIZER;
+                      all_done = PTHREAD_COND_INITIALIZER;
 static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
 static int threads[JOB_KINDS], idle_readers, unfinished, syncs; /* `syncs` of these */
 
@@ -114,7 +99,7 @@ static void append(struct job *jobs) {
         int count = 0, fd = job->journal_fd;
 
         for (; job != NULL && count < TOGETHER_MAX; job = job->next) {
-            if (job->record == NULL)
+            if (job->data == NULL)
                 continue;
             if (count == 0) {
                 position = job->position;
@@ -163,7 +148,7 @@ static void *read_jobs(void *unused) {
         errno = 0;
         if ((data != NULL || (data = transfer_buffer()) != NULL) &&
             fetch(job->data_fd, job->runs, job->count, data, 0) &&
-            (job->sums == NULL || verify(data, job->size, job->sums)))
+            (job->sums == NULL || crc32c_match(data, job->size / BLOCK_BYTES, job->sums)))
             reply_data(job->fuse_fd, job->unique, data, job->size);
         else
             job->error = errno ? errno : EIO;
@@ -171,15 +156,6 @@ static void *read_jobs(void *unused) {
         finished(job);
     }
     return unused;
-}
-
-/* Return when the trio thread has made the records of jobs, which it is about to. */
-static void await_records(const struct job *job) {
-    pthread_mutex_lock(&lock);
-    for (; job != NULL; job = job->next)
-        while (job->awaits_record)
-            pthread_cond_wait(&record_made, &lock);
-    pthread_mutex_unlock(&lock);
 }
 
 static int64_t now_us(void) {
@@ -201,7 +177,6 @@ static void carry_out(struct job *jobs) {
         data_first |= job->data_first;
     if (data_first)
         sync_file(jobs->data_fd);
-    await_records(jobs);
     code = sync_error;
     if (code == 0)
         append(jobs);
@@ -210,7 +185,7 @@ static void carry_out(struct job *jobs) {
     for (struct job *job = jobs; job != NULL; job = job->next)
         if (code != 0)
             job->error = code; /* answered when the pool is read-only */
-        else if (!job->given_up && !job->record_lost)
+        else if (!job->record_lost)
             reply_errno(job->fuse_fd, job->unique, 0);
 }
 
@@ -244,6 +219,9 @@ bool workers_sync_here(struct job *job) {
     Py_BEGIN_ALLOW_THREADS
     carry_out(job);
     Py_END_ALLOW_THREADS
+    pthread_mutex_lock(&lock);
+    put(&done, job);
+    pthread_mutex_unlock(&lock);
     return true;
 }
 
@@ -256,7 +234,7 @@ static void *writeback_jobs(void *unused) {
             pthread_cond_wait(&wanted[JOB_WRITEBACK], &lock);
         pthread_mutex_unlock(&lock);
         start_writeback(job->data_fd, job->runs, job->count);
-        free(job);
+        workers_free(job);
         pthread_mutex_lock(&lock);
         ended();
     }
@@ -294,14 +272,6 @@ bool workers_start(struct job *job) {
     }
     pthread_mutex_unlock(&lock);
     return started;
-}
-
-void workers_record(struct job *job, bool given_up) {
-    pthread_mutex_lock(&lock);
-    job->awaits_record = false;
-    job->given_up = given_up;
-    pthread_cond_signal(&record_made);
-    pthread_mutex_unlock(&lock);
 }
 
 void workers_begin(void) {
@@ -343,6 +313,7 @@ void workers_finish(void) {
 
 void workers_free(struct job *job) {
     free(job->sums);
+    free(job->data);
     free(job);
 }
 

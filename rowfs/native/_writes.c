@@ -1,14 +1,10 @@
-/* Writes of whole blocks: in place where the head owns them, else to new places (redirect-on-write).
- *
- * New places are those that the head's claim goes on with (rowfs.persist.space). Telling Python of each takes longer than
- * all else that C does for a write, so it is told of many at once (`writes_tell`): always before it runs, so it never sees
- * a page that has blocks of which the free space does not know. What only Python can do, it is asked for one by one
- * (DiskIO.redirect): the first write to a page since a snapshot or a commit began, which makes a version of the page or a
- * copy; a claim that is used up; blocks of which the page is an owner, but not alone or not for good.
- */
-#include "_engine.h"
+/* Writes of whole blocks. */
+#include "_writes.h"
 
-#include <stdlib.h>
+#include "_engine.h"
+#include "_transfer.h"
+#include "_workers.h"
+
 #include <string.h>
 
 enum {
@@ -19,6 +15,7 @@ enum {
 /* What was written to new places of one head, and Python has not been told. */
 static struct {
     PyObject *disk, *head; /* NULL: nothing */
+    bool watched;          /* Branch.watched: Python also notes which pages let go of something */
     PyObject *pages;       /* a list, with a page as often as it was written to */
     long long first, next, end; /* written are the addresses [first, next); the claim ends at `end` */
     Py_ssize_t holes;      /* of these, how many the disk had holes for */
@@ -91,12 +88,24 @@ void writes_tell(void) {
     Py_CLEAR(placed.pages);
 }
 
+void writes_tell_of_watched(void) {
+    if (placed.head != NULL && placed.watched)
+        writes_tell();
+}
+
+struct unaccounted writes_unaccounted(PyObject *disk) {
+    struct unaccounted none = {0, 0};
+
+    return disk != placed.disk ? none : (struct unaccounted){placed.holes, placed.next - placed.first};
+}
+
 static bool begin_placing(PyObject *disk, PyObject *head) {
     PyObject *claim;
     bool known;
 
     writes_tell();
     claim = PyObject_GetAttr(head, names.claim);
+    placed.watched = !is(head, names.watched, Py_False);
     known = claim != NULL && get_number(claim, names.next, &placed.next) && get_number(claim, names.end, &placed.end);
     Py_XDECREF(claim);
     if (!known || placed.next >= placed.end || (placed.pages = PyList_New(0)) == NULL)
@@ -140,7 +149,8 @@ static bool place(PyObject *disk, PyObject *head, PyObject *page, struct view *v
 
     if (placed.head != head && !begin_placing(disk, head))
         return false;
-    if (placed.end - placed.next < (long long)blocks || PyList_Append(placed.pages, page) != 0)
+    if (placed.end - placed.next < (long long)blocks || PyList_Append(placed.pages, page) != 0 ||
+        PySet_Add(engine.unjournaled, disk) != 0 || PySet_Add(engine.unjournaled, page) != 0)
         return false;
     run.position = (off_t)placed.next * BLOCK_BYTES;
     if (!store_in_turn(&run, 1, data, run.length))
@@ -171,15 +181,19 @@ static bool overwrite(const struct view *view, size_t slot, size_t blocks, const
     return true;
 }
 
+/* Whether so many pages were changed that a writer may have to wait for a commit. */
+static bool has_to_wait(void) {
+    long long dirty, limit;
+
+    return !get_number(engine.versions, names.dirty_pages, &dirty) ||
+           !get_number(engine.committer, names.soft_pages, &limit) || dirty > limit;
+}
+
 /* Have DiskIO write blocks to new places. */
 static bool redirect(PyObject *disk, PyObject *head, uint64_t block, size_t blocks, const char *data) {
     PyObject *view, *result = NULL;
-    long long dirty, limit;
 
     writes_tell();
-    if (!get_number(engine.versions, names.dirty_pages, &dirty) ||
-        !get_number(engine.committer, names.soft_pages, &limit) || dirty > limit)
-        return false; /* the writer may have to wait for a commit */
     view = PyMemoryView_FromMemory((char *)data, blocks * BLOCK_BYTES, PyBUF_READ);
     if (view != NULL)
         result = PyObject_CallMethod(engine.io, "redirect", "OOKnnO", disk, head,
@@ -190,26 +204,66 @@ static bool redirect(PyObject *disk, PyObject *head, uint64_t block, size_t bloc
     return result != NULL;
 }
 
+/* What the head's page owns of some blocks. */
+static enum owns { ALL, PARTLY, NONE, OTHERWISE } owns(const struct view *view, size_t slot, size_t blocks) {
+    size_t owned = 0, free = 0;
+
+    for (size_t at = slot; at < slot + blocks; at++) {
+        owned += ((const char *)view->owned.buf)[at] == OWNED;
+        free += ((const char *)view->owned.buf)[at] == 0;
+    }
+    return owned == blocks ? ALL : free == blocks ? NONE : owned ? PARTLY : OTHERWISE;
+}
+
+/* Write blocks of a page to new places, where the page can be changed. */
+static bool place_in(PyObject *disk, PyObject *head, PyObject *page, size_t slot, size_t blocks, const char *data) {
+    struct view view;
+    bool placed_there;
+
+    if (!look(page, &view))
+        return false;
+    placed_there = owns(&view, slot, blocks) == NONE && place(disk, head, page, &view, slot, blocks, data);
+    look_away(&view);
+    return placed_there;
+}
+
+/* The same where it has to be made changeable before, which Python does: it looks at pages alone for that, so it need not be
+ * told of what was written. If nothing is written then, the page is as it was. */
+static bool place_in_new(PyObject *disk, PyObject *head, uint64_t block, size_t blocks, const char *data) {
+    PyObject *page = PyObject_CallMethod(engine.versions, "writable", "OK", head,
+                                         (unsigned long long)(block / PAGE_BLOCKS));
+    bool placed_there = page != NULL && place_in(disk, head, page, block % PAGE_BLOCKS, blocks, data);
+
+    Py_XDECREF(page);
+    return placed_there;
+}
+
 /* Write blocks of one page, if the head owns all of them or none. */
 static bool write_blocks(PyObject *disk, PyObject *head, PyObject *page, uint64_t block, size_t blocks,
                          const char *data) {
     struct view view;
     long long floor, epoch;
-    size_t slot = block % PAGE_BLOCKS, owned = 0, free = 0;
-    bool written = false;
+    size_t slot = block % PAGE_BLOCKS;
+    enum owns has;
 
     if (!get_number(head, names.floor, &floor) || !get_number(page, names.epoch, &epoch) || !look(page, &view))
         return false;
-    for (size_t at = slot; at < slot + blocks && epoch > floor; at++) {
-        owned += ((const char *)view.owned.buf)[at] == OWNED;
-        free += ((const char *)view.owned.buf)[at] == 0;
+    has = epoch > floor ? owns(&view, slot, blocks) : NONE;
+    if (has == ALL) {
+        bool written = overwrite(&view, slot, blocks, data);
+
+        look_away(&view);
+        return written;
     }
-    if (owned == blocks)
-        written = overwrite(&view, slot, blocks, data);
-    else if (free == blocks && is(page, names.state, engine.dirty))
-        written = place(disk, head, page, &view, slot, blocks, data);
     look_away(&view); /* before Python changes the page */
-    return written || (owned == 0 && redirect(disk, head, block, blocks, data));
+    if (has == PARTLY)
+        return false;
+    if (has == NONE && epoch > floor && is(page, names.state, engine.dirty) &&
+        place_in(disk, head, page, slot, blocks, data))
+        return true;
+    if (has_to_wait())
+        return false;
+    return (has == NONE && place_in_new(disk, head, block, blocks, data)) || redirect(disk, head, block, blocks, data);
 }
 
 /* Have the host begin to write to its disk what was written, unless it is so scattered that this is better done later, with
@@ -222,7 +276,7 @@ static void write_back(PyObject *head, const struct fuse_write_in *written) {
     if (count && count <= written->size / WRITEBACK_RUN_BYTES_MIN)
         job = workers_job(JOB_WRITEBACK, engine.data_fd, runs, count);
     if (job != NULL && !workers_start(job))
-        free(job);
+        workers_free(job);
 }
 
 static bool is_zero(const char *block) {
@@ -238,7 +292,7 @@ static bool has_zero_block(const char *data, size_t size) {
     return false;
 }
 
-bool try_write(int fuse_fd, const struct fuse_in_header *header, const struct fuse_write_in *wanted, const char *data) {
+bool writes_try(int fuse_fd, const struct fuse_in_header *header, const struct fuse_write_in *wanted, const char *data) {
     uint64_t first = wanted->offset / BLOCK_BYTES, end = first + wanted->size / BLOCK_BYTES;
     struct fuse_write_out done = {.size = wanted->size};
     PyObject *target = target_of(wanted->fh, wanted->offset, wanted->size, true), *head = NULL, *pages = NULL;

@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rowfs.persist.datafile import DataFile
 from rowfs.seal import crc32c
@@ -39,6 +39,15 @@ class Handlers(Protocol):
 
     def copy_file_range(self, request: int, source: int, at: int, target: int, to: int, length: int) -> None:
         """copy_file_range(2)."""
+
+
+class Served(NamedTuple):
+    """What the extension answered."""
+
+    reads: int
+    writes: int
+    syncs: int
+    records: int  # of the journal, that it made for syncs
 
 
 def _load() -> ModuleType | None:
@@ -71,7 +80,7 @@ def serve(
     pool: Pool,
     committer: object,
 ) -> None:
-    """Have the extension answer the commonest requests on these handles itself (what and how: _hotpath.c).
+    """Have the extension answer the commonest requests on these handles itself (what and how: _hotpath.h).
 
     `set_time` takes an inode and its times of last modification and change in nanoseconds, and gives the inode's
     attributes. Not where something else stands in for the data file.
@@ -115,9 +124,9 @@ def stop() -> None:
         module.stop()
 
 
-def served() -> tuple[int, int, int]:
-    """How many reads, writes and syncs the extension answered."""
-    return module.served() if module is not None else (0, 0, 0)
+def served() -> Served:
+    """How many requests the extension answered."""
+    return Served(*module.served()) if module is not None else Served(0, 0, 0, 0)
 
 
 def warn_if_missing() -> None:

@@ -1,5 +1,5 @@
 """The data file: reads and writes of blocks at their addresses. No other Python calls pread or pwrite on it; C does for
-the commonest requests (native/_hotpath.c, native/_writes.c, native/_workers.c).
+the commonest requests (native/_reads.c, native/_writes.c, native/_syncs.c, native/_workers.c).
 
 The only one that calls fallocate, too: `preallocate` is for the map's file.
 
@@ -76,7 +76,7 @@ class DataFile:
             os.close(self._direct_fd)
 
     def fileno(self) -> int:
-        """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (native/_engine.c)."""
+        """The descriptor, for who reads and writes blocks as `read_cached` and `write` do (native/_engine.h)."""
         return self._fd
 
     def write(self, address: BlockAddress, data: bytes | memoryview, skip_bytes: int = 0) -> None:

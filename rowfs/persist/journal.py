@@ -13,6 +13,7 @@ earlier one was durable, and that is not there, the file is damaged (`Found.dama
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -27,6 +28,32 @@ JOURNAL_BYTES = 4 * MIB  # at first: some 500 records of a page between two comm
 JOURNAL_BYTES_MAX = 64 * MIB
 RECORD_BYTES_MAX = JOURNAL_BYTES // 8
 DAMAGED_SUFFIX = ".damaged"  # of a journal that was set aside
+
+
+class State(ctypes.Structure):
+    """Where the journal stands. The owner's, and native/_syncs.c's, which sees it as `struct journal` (_engine.h)."""
+
+    fd: int
+    next: int  # where the next record goes
+    ready_bytes: int  # of the file, that are ready for records
+    is_lost: int  # a record could not be written: there are no more
+    wanted: int  # somebody would have placed a record if it were ready
+    crowded: int  # or if it were larger
+    nonce: int
+    commit: int  # of the map, that the records go on from
+    records: int  # since then
+    durable: int  # of these, how many are durable for certain
+    home: int  # and how many are older than a sync of the data file
+    holds_data: int  # any of them does
+    under_way: int  # records that were begun, and are not durable yet
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64 if name in ("nonce", "commit") else ctypes.c_int64)
+        for name in (
+            *("fd", "next", "ready_bytes", "is_lost", "wanted", "crowded", "nonce"),
+            *("commit", "records", "durable", "home", "holds_data", "under_way"),
+        )
+    )
 
 
 class Found(NamedTuple):
@@ -49,15 +76,9 @@ class Journal:
         With `read_only` it need not be one that can be written.
         """
         self._path = path
-        self._fd = -1
-        self._size_bytes = 0  # that are ready for records
-        self.is_lost = False
-        self.wanted = False  # somebody would have placed a record if it were ready
-        self._crowded = False  # or if it were larger
-        self.nonce = 0
-        self._next = BLOCK_BYTES
+        self.state = State(fd=-1, next=BLOCK_BYTES)
         try:
-            self._fd = _opened(path, read_only)
+            self.state.fd = _opened(path, read_only)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -65,30 +86,43 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    def fileno(self) -> int:
-        """The descriptor, for who writes records that were placed as `write` does (native/_workers.c)."""
-        return self._fd
+        if self.state.fd >= 0:
+            os.close(self.state.fd)
 
     # Writing
 
-    def begin(self) -> None:
+    def begin(self, commit: int) -> None:
         """The map has a new commit: all records until now are void."""
-        self._next = BLOCK_BYTES
+        state = self.state
+        state.next, state.commit = BLOCK_BYTES, commit
+        state.records = state.durable = state.home = state.holds_data = 0
 
     def place(self, length: int) -> int | None:
         """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
-        self.wanted = True
-        if length > RECORD_BYTES_MAX or self.is_lost:
+        state = self.state
+        state.wanted = True
+        if length > RECORD_BYTES_MAX or state.is_lost:
             return None
-        if self._next + length > self._size_bytes:
-            self._crowded = self._size_bytes > 0
+        if state.next + length > state.ready_bytes:
+            state.crowded = state.ready_bytes > 0
             return None
-        at = self._next
-        self._next += length
+        at = state.next
+        state.next += length
         return at
+
+    def begun(self, home: int, holds_data: bool) -> None:
+        """One more record is on its way, with data or without, and that of those up to `home` is in its place."""
+        state = self.state
+        state.records += 1
+        state.home = home
+        state.holds_data |= holds_data
+        state.under_way += 1
+
+    def ended(self) -> None:
+        """The oldest record on its way is durable, or will never be."""
+        state = self.state
+        state.under_way -= 1
+        state.durable = max(0, state.records - state.under_way)
 
     def prepare(self) -> None:
         """If somebody wants it: have blocks of the host for all of the file, so that no record waits or fails for them.
@@ -96,54 +130,56 @@ class Journal:
         For who may wait, as the writer of records, while all of them are void. If the host has not so many, it stays as
         small as it is, or there are no records for now.
         """
-        if not self.wanted or self.is_lost or (self._size_bytes and not self._crowded):
+        state = self.state
+        if not state.wanted or state.is_lost or (state.ready_bytes and not state.crowded):
             return
-        self._crowded = False
-        size_bytes = min(2 * self._size_bytes or JOURNAL_BYTES, JOURNAL_BYTES_MAX)
-        if size_bytes == self._size_bytes:
+        state.crowded = False
+        size_bytes = min(2 * state.ready_bytes or JOURNAL_BYTES, JOURNAL_BYTES_MAX)
+        if size_bytes == state.ready_bytes:
             return
         try:
-            if self._fd < 0:
-                self._fd = open_regular(self._path, os.O_RDWR | os.O_CREAT)
+            if state.fd < 0:
+                state.fd = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             self._lengthen(size_bytes)
             sync_directory(os.path.dirname(self._path))
         except (OSError, PoolError):
             return
-        self._size_bytes = size_bytes
+        state.ready_bytes = size_bytes
 
     def _lengthen(self, size_bytes: int) -> None:
-        before = self._size_bytes
-        os.posix_fallocate(self._fd, before, size_bytes - before)
+        fd, before = self.state.fd, self.state.ready_bytes
+        os.posix_fallocate(fd, before, size_bytes - before)
         if before == 0:
-            self.nonce = int.from_bytes(os.urandom(8), "little")
-            os.pwrite(self._fd, encode_first(self.nonce), 0)
+            self.state.nonce = int.from_bytes(os.urandom(8), "little")
+            os.pwrite(fd, encode_first(self.state.nonce), 0)
             before = BLOCK_BYTES
         for start in range(before, size_bytes, MIB):  # else the host notes with each record that there is data now
-            os.pwrite(self._fd, bytes(min(MIB, size_bytes - start)), start)
-        os.fsync(self._fd)
+            os.pwrite(fd, bytes(min(MIB, size_bytes - start)), start)
+        os.fsync(fd)
 
     def write(self, position: int, record: bytes) -> None:
         """Make a record durable. Raises JournalError."""
         try:
-            if os.pwritev(self._fd, [record], position, os.RWF_DSYNC) != len(record):
+            if os.pwritev(self.state.fd, [record], position, os.RWF_DSYNC) != len(record):
                 raise JournalError("a write to the journal was cut short")
         except OSError as error:
             raise JournalError(f"a write to the journal failed: {error.strerror}") from error
 
     def give_up(self) -> None:
         """A record could not be written, so no later one would be replayed: there are none until it is opened again."""
-        self.is_lost = True
+        self.state.is_lost = True
+        self.state.records = 0
 
     # Reading
 
     def clear(self) -> None:
         """The map holds all of it: forget it, durably. Raises StorageError."""
-        if self._fd < 0:
+        if self.state.fd < 0:
             return
         try:
-            if os.fstat(self._fd).st_size:
-                os.ftruncate(self._fd, 0)
-                os.fsync(self._fd)
+            if os.fstat(self.state.fd).st_size:
+                os.ftruncate(self.state.fd, 0)
+                os.fsync(self.state.fd)
         except OSError as error:
             raise StorageError(f"the journal cannot be emptied: {error.strerror}") from error
 
@@ -155,14 +191,14 @@ class Journal:
         except OSError as error:
             raise StorageError(f"the journal cannot be renamed: {error.strerror}") from error
         self.close()
-        self._fd = -1
+        self.state.fd = -1
 
     def records(self, commit: int) -> Found:
         """What follows a commit of the map. Raises StorageError, and CorruptionError for what is whole and no sense."""
-        if self._fd < 0:
+        if self.state.fd < 0:
             return Found([])
         try:
-            data = memoryview(os.pread(self._fd, JOURNAL_BYTES_MAX, 0))
+            data = memoryview(os.pread(self.state.fd, JOURNAL_BYTES_MAX, 0))
         except OSError as error:
             raise StorageError(f"the journal cannot be read: {error.strerror}") from error
         nonce = decode_first(data)

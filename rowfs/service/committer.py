@@ -185,24 +185,9 @@ class Committer:
         if self._commits.freed:
             self._freed.set()
 
-    def begin_record(self) -> tuple[int, int, bytes, bool] | None:
-        """For a sync by the C extension: the journal's descriptor, a position in it, what to write there, and whether
-        the data file has to be synced before.
-
-        None: the map has to be committed. `record_ended` has to follow.
-        """
-        if self._pool.versions.dirty_pages > self.soft_pages:
-            return None
-        appended = self._commits.begin_record()
-        return None if appended is None else (self._commits.journal.fileno(), *appended)
-
-    def record_ended(self) -> None:
-        """The record is durable, or will never be."""
-        self._commits.end_record()
-
     def record_lost(self) -> None:
         """A record is not durable, nor any later one: from now on all commits go to the map."""
-        if not self._commits.journal.is_lost:
+        if not self._commits.journal.state.is_lost:
             log.warning("the journal cannot be written to: commits go to the map until it is mounted again")
         self._commits.record_lost()
 

@@ -69,7 +69,8 @@ class Service:
 
     def requests(self) -> int:
         """How many reads and writes there were."""
-        return self._requests + sum(extension.served())
+        served = extension.served()
+        return self._requests + served.reads + served.writes + served.syncs
 
     # Bytes
 

@@ -56,7 +56,7 @@ class Trimming:
                 await self.some()
 
     def _syncs(self) -> int:
-        return self._committer.asked + extension.served()[2]
+        return self._committer.asked + extension.served().syncs
 
     async def some(self) -> bool:
         """Make holes of some of what is due, until somebody syncs; the next commit follows. False: there were none."""

@@ -57,7 +57,7 @@ from rowfs.persist.space import FrozenSpace, Space
 from rowfs.seal.sums import Sums
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
-from rowfs.store.model import Page, Removal
+from rowfs.store.model import Branch, Disk, Page, Removal
 from rowfs.store.versions import Layer, Versions
 
 RECORD_PAGES_MAX = 16  # of a record of the journal: coding them takes the owner's time, some 30 us each
@@ -114,13 +114,9 @@ class Commits:
         self._io = io
         self._sums: Sums = io.sums
         self._saved_revisits = set(catalog.revisits)
+        journal.begin(blockmap.commit)
         self.running: Batch | None = None
         self.syncing = False  # between `begin_sync` and `end_sync`
-        self.appending = 0  # records between `begin_record` and `end_record`
-        self._records = 0  # since the last commit of the map
-        self._durable_records = 0  # of these, how many are durable for certain
-        self._home_records = 0  # and how many are older than a sync of the data file
-        self._data_in_journal = False  # any of these holds data
         self.failed: str | None = None  # why the pool is read-only
         self._tickets = 0
         self._reading: set[int] = set()
@@ -135,28 +131,37 @@ class Commits:
     def wanted(self) -> bool:
         """Whether anything changed at all: the times of disks besides."""
         return (
-            self.needed or self._catalog.unsaved_times or self.map_behind or self._data_in_journal or self._sums.changed
+            self.needed
+            or self._catalog.unsaved_times
+            or self.map_behind
+            or bool(self.journal.state.holds_data)
+            or self._sums.changed
         )
 
     @property
     def map_changed(self) -> bool:
         """Whether an fsync needs more than a sync of the data file: a commit of the map, or a record of the journal."""
-        return self._data_in_journal or self._unrecorded
+        return bool(self.journal.state.holds_data) or self._unrecorded
 
     @property
     def _unrecorded(self) -> bool:
         """Whether the map changed beyond what the journal holds."""
-        return bool(self._io.unjournaled) or self._others_changed or (self.map_behind and not self._records)
+        return bool(self._io.unjournaled) or self.others_changed or (self.map_behind and not self.journal.state.records)
 
     @property
-    def _others_changed(self) -> bool:
+    def appending(self) -> int:
+        """Records between `begin_record` and `end_record`."""
+        return self.journal.state.under_way
+
+    @property
+    def others_changed(self) -> bool:
         """Whether anything changed that no record of the journal may hold."""
         return self._catalog.unsaved or self._space.shares.changed or self._io.revisits != self._saved_revisits
 
     @property
     def map_behind(self) -> bool:
         """Whether a commit of the map would change more than times, be it durable in the journal already."""
-        return bool(self._io.changed or self._versions.dirty or self._space.freed_now) or self._others_changed
+        return bool(self._io.changed or self._versions.dirty or self._space.freed_now) or self.others_changed
 
     # 1 and 4: the owner
 
@@ -169,9 +174,10 @@ class Commits:
         self._save_revisits(update)
         for thing in self._io.changed:
             self._catalog.touch(thing)
-        if self._data_in_journal:  # it has to become void: there must be a commit, be there nothing to commit
+        if self.journal.state.holds_data:  # it has to become void: there must be a commit, be there nothing to commit
             self._catalog.touch_pool()
-        self._io.changed, self._io.unjournaled = set(), set()
+        self._io.changed = set()
+        self._io.unjournaled.clear()
         self._io.unsynced = False
         self._io.forget_recent()
         removals = [removal for removal in self._catalog.removals.values() if not removal.durable]
@@ -211,31 +217,29 @@ class Commits:
 
         None: the map has to be committed.
         """
-        changed = self._io.unjournaled
+        changed, state = self._io.unjournaled, self.journal.state
         pages = [thing for thing in changed if isinstance(thing, Page)]
-        if self.running is not None or self.failed or self._others_changed or len(pages) > RECORD_PAGES_MAX:
+        disks = [thing for thing in changed if isinstance(thing, Disk)]
+        if self.running is not None or self.failed or self.others_changed or len(pages) > RECORD_PAGES_MAX:
             return None
-        if not self._records and not changed:
+        if (not state.records and not changed) or any(disk.deleted or disk.head is None for disk in disks):
             return None
         entries = []
-        for page in pages:
+        for page in sorted(pages, key=lambda page: (page.branch, page.index, page.epoch)):
             key = page_key(page.branch, page.index, page.epoch)
             entries.append((PAGES, key, pagecode.encode(key, page.addresses, page.owned)))
-        entries += self._catalog.entries(thing for thing in changed if not isinstance(thing, Page))
+        counts = sorted(_counts(disk, disk.head) for disk in disks if disk.head is not None)
         data = self._recent_data()
-        home = self._home_records if data is not None else self._records
-        number, durable = self._records + 1, self._durable_records
+        home = state.home if data is not None else state.records
         record = journalcode.encode(
-            self._map.commit, number, entries, self.journal.nonce, durable, home, data if data is not None else ()
+            state.commit, state.records + 1, entries, state.nonce, state.durable, home, data or (), counts
         )
         position = self.journal.place(len(record))
         if position is None:
             return None
-        self._io.unjournaled = set()
+        changed.clear()
         self._io.forget_recent()
-        self._records, self._home_records = number, home
-        self._data_in_journal |= bool(data)
-        self.appending += 1
+        self.journal.begun(home, bool(data))
         return Appended(position, record, data is None)
 
     def _recent_data(self) -> list[journalcode.Block] | None:
@@ -255,23 +259,19 @@ class Commits:
 
     def end_record(self) -> None:
         """The oldest record that was begun is durable, or will never be."""
-        self.appending -= 1
-        self._durable_records = max(0, self._records - self.appending)
+        self.journal.ended()
 
     def record_lost(self) -> None:
         """A record could not be written. What it has is not durable until the next commit of the map."""
         self.journal.give_up()
-        self._records = 0
         self._io.unsynced = True
 
     def finish(self, batch: Batch) -> None:
         """The batch is durable."""
         assert batch is self.running, "another commit is running"
         self.running = None
-        self._records = self._durable_records = self._home_records = 0
-        self._data_in_journal = False
-        self.journal.begin()
         self._map.refresh()
+        self.journal.begin(self._map.commit)
         self._space.committed()
         self._sums.committed()
         self._versions.committed()
@@ -354,7 +354,7 @@ class Commits:
 
     def run(self) -> None:
         """A whole commit in this thread, as far as one is needed. Raises as `write`; the pool is read-only then."""
-        if self.needed or self.map_behind or self._data_in_journal or self._sums.changed:
+        if self.needed or self.map_behind or self.journal.state.holds_data or self._sums.changed:
             try:
                 batch = self.freeze()
                 self._write_growing(batch)
@@ -371,3 +371,9 @@ class Commits:
                 return self.write(batch)
             except MapFullError:
                 self.grow()
+
+
+def _counts(disk: Disk, head: Branch) -> journalcode.Counts:
+    return journalcode.Counts(
+        disk.id, disk.size_bytes, disk.mapped_blocks, disk.modified_ns, disk.changed_ns, head.id, head.written_blocks
+    )

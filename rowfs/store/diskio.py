@@ -65,7 +65,7 @@ class DiskIO:
         self.recent = array("q", bytes(8 * (1 + RECENT_BLOCKS_MAX)))  # how many, and which, as `recent_blocks` tells
         self.unsynced = False  # something that an fsync has to wait for was changed since the last commit began
         self.changed: set[Disk | Branch] = set()  # whose counts changed since then
-        self.unjournaled: set[Disk | Branch | Page] = set()  # what the journal's next record has to hold
+        self.unjournaled: set[Disk | Page] = set()  # what the journal's next record has to hold; always this very set
         self.revisits: set[VersionKey] = set()  # versions of watched branches that let go of something
 
     # Reading
@@ -165,7 +165,7 @@ class DiskIO:
             done += segment.length_bytes
             if offset + done > disk.size_bytes:
                 disk.size_bytes = offset + done
-                self._count(disk)
+                self._grown(disk)
 
     def clear_tail(self, disk: Disk, end: int) -> None:
         """Before a disk grows to `end`: zero what its last block holds past its size.
@@ -316,13 +316,15 @@ class DiskIO:
         disk.mapped_blocks += holes
         head.written_blocks += blocks - given_up
         self._note(disk, head, (page,), holes + given_up < blocks)
+        self._unjournaled(disk, page)
 
     def placed(
         self, disk: Disk, head: Branch, pages: list[Page], address: BlockAddress, blocks: int, holes: int
     ) -> None:
         """What native/_writes.c redirected itself: so many blocks, from `address` on, where the head's claim goes on.
 
-        `pages` hold them, where they owned nothing, `holes` of them in place of holes.
+        `pages` hold them, where they owned nothing, `holes` of them in place of holes. What the journal has to hold of
+        that is noted already, or is in a record since.
         """
         taken = self.space.allocate(head.claim, blocks)
         assert taken == (address, blocks), "blocks were placed beyond a claim"
@@ -363,18 +365,23 @@ class DiskIO:
         disk.mapped_blocks += gained - lost
         head.written_blocks += gained - given_up
         self._note(disk, head, (page,), given_up < lost)
+        self._unjournaled(disk, page)
 
     def _note(self, disk: Disk, head: Branch, pages: Iterable[Page], let_go: bool) -> None:
         head.changes += 1
-        self._count(disk, head)
-        self.unjournaled.update(pages)
+        self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
+        self.changed.update((disk, head))
         if let_go and head.watched:
             self.revisits.update((head.id, page.index, page.epoch) for page in pages)
 
-    def _count(self, *counted: Disk | Branch) -> None:
-        self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
-        self.changed.update(counted)
-        self.unjournaled.update(counted)
+    def _unjournaled(self, disk: Disk, page: Page) -> None:
+        self.unjournaled.add(disk)
+        self.unjournaled.add(page)
+
+    def _grown(self, disk: Disk) -> None:
+        self.unsynced = True
+        self.changed.add(disk)
+        self.unjournaled.add(disk)
 
     def unseal(self, disk: Disk, offset: int, length: int) -> int:
         """Have what the disk alone holds of a range lose its sums, so that it can be written in place once that is
@@ -488,7 +495,7 @@ class DiskIO:
             done = min(length, done + (blocks << BLOCK_BITS))
             if to + done > disk.size_bytes:
                 disk.size_bytes = to + done
-                self._count(disk)
+                self._grown(disk)
             yield done
 
     def _share_in_page(self, point: Point | Branch, at: int, disk: Disk, head: Branch, to: int, blocks: int) -> int:

@@ -1,8 +1,9 @@
 """After a crash: the records of the journal are put into the block map, as the commit would have done that never came.
 
-A record holds page versions of heads and the records of their disks and branches, nothing else (store.commit). So which
-blocks they took and let go of follows from comparing what a version owns with what the version that it replaces owned:
-none of these is shared, for there are no records while shares changed and the map does not know it.
+A record holds page versions of heads, and what writing changes in the records of their disks and branches, nothing else
+(store.commit). So which blocks they took and let go of follows from comparing what a version owns with what the version
+that it replaces owned: none of these is shared, for there are no records while shares changed and the map does not know
+it.
 
 What they hold of data is written in its place first, and synced, so that no page of the map points to what is not
 durable. No block changes hands between two commits of the map, so whatever a block is used for at the end is what it
@@ -21,7 +22,10 @@ from rowfs.base import bitmap, sumcode
 from rowfs.base.bitmap import CHUNK_BLOCKS
 from rowfs.base.errors import CorruptionError, ReadOnlyError
 from rowfs.base.format import (
+    BRANCHES,
     CHUNK_KEY,
+    DISKS,
+    ID_KEY,
     META,
     PAGE_KEY,
     PAGES,
@@ -29,6 +33,8 @@ from rowfs.base.format import (
     SPACE,
     STRETCH_KEY,
     SUMS,
+    BranchRecord,
+    DiskRecord,
     PoolRecord,
     check_format,
 )
@@ -99,6 +105,7 @@ def replay(blockmap: BlockMap, journal: Journal, open_data: Callable[[], DataFil
     if records:
         _write_data(records, open_data)
         update = _merged(records)
+        _count(blockmap, update, records)
         _take_blocks(blockmap, update)
         _apply(blockmap, update)
         log.info("%d records of the journal were replayed", len(records))
@@ -134,6 +141,37 @@ def _merged(records: list[JournalRecord]) -> MapUpdate:
             else:
                 update.put(table, key, value)
     return update
+
+
+def _count(blockmap: BlockMap, update: MapUpdate, records: list[JournalRecord]) -> None:
+    latest = {counts.disk: counts for record in records for counts in record.counts}
+    for counts in latest.values():
+        _put_counts(
+            blockmap,
+            update,
+            *(DISKS, DiskRecord, counts.disk),
+            size_bytes=counts.size_bytes,
+            mapped_blocks=counts.mapped_blocks,
+            modified_ns=counts.modified_ns,
+            changed_ns=counts.changed_ns,
+        )
+        _put_counts(blockmap, update, BRANCHES, BranchRecord, counts.branch, written_blocks=counts.written_blocks)
+
+
+def _put_counts(
+    blockmap: BlockMap, update: MapUpdate, table: str, kind: type[DiskRecord | BranchRecord], number: int, **counts: int
+) -> None:
+    key = ID_KEY.pack(number)
+    stored = blockmap.get(table, key)
+    if stored is None:
+        raise CorruptionError(f"a record of the journal is of one of the {table} that there is not: {number}")
+    try:
+        record = kind.unpack(stored)
+    except CorruptionError:
+        return  # it stays damaged, which the checker tells
+    for name, count in counts.items():
+        setattr(record, name, count)
+    update.put(table, key, record.pack())
 
 
 def _take_blocks(blockmap: BlockMap, update: MapUpdate) -> None:

@@ -31,7 +31,7 @@ to come; `damaged_bytes` of them are known not to be what was sealed; `disks` an
 is true while blocks of what was deleted are still being freed, `owed_bytes` of them at most (what a crash cut short
 does not count), which takes some `owed_s` seconds (null: not known yet), `read_only_reason` is null or a line,
 `warnings` an array of lines; `hot` counts the `reads`, `writes` and `syncs` that the C extension answered without
-Python since the mount
+Python since the mount, and the `records` of the journal that it made for the latter
 """,
     manual="""\
 What is known of a mount, a disk or a snapshot. Without `PATH`: the rowfs mount, if there is exactly one. JSON: the

@@ -202,7 +202,7 @@ class Driver:
                     file.seek(position + start)
                     file.write(record[start : start + SECTOR])
         commits = self.pool.commits
-        if len(commits.journal.records(self.pool._map.commit).records) == commits._records:
+        if len(commits.journal.records(self.pool._map.commit).records) == commits.journal.state.records:
             self.expected.durable()
         self.cut_in = 1
         self.step("torn")

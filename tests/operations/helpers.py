@@ -210,9 +210,9 @@ class FakeNative:
         """As copy_file_range answers."""
         self._answer(request, "count", count)
 
-    def served(self) -> tuple[int, int, int]:
+    def served(self) -> tuple[int, int, int, int]:
         """It answers nothing by itself."""
-        return 0, 0, 0
+        return 0, 0, 0, 0
 
     def _answer(self, request: int, kind: str, value: int) -> None:
         assert request not in self.answers, "a request is answered twice"

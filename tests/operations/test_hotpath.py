@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -12,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from errno import EIO
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,11 +21,12 @@ import pytest
 
 from rowfs.mount.operations import Handle
 from rowfs.native import _native  # type: ignore[attr-defined]
-from rowfs.store.diskio import point_of
+from rowfs.store.commit import Commits
+from rowfs.store.diskio import DiskIO, point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
 from tests.operations.helpers import Survivor
-from tests.store.helpers import B, Home, address, fill, ready
+from tests.store.helpers import B, Home, address, fill, findings, ready
 
 SETATTR, READ, WRITE, FSYNC = 4, 15, 16, 20  # linux/fuse.h
 WRITE_CACHE = 1  # a write's flag
@@ -50,15 +51,6 @@ class Committer:
         """As Committer.read_ended."""
         self.reads_ended += 1
         self.pool.commits.end_read(ticket)
-
-    def begin_record(self) -> tuple[int, int, bytes, bool] | None:
-        """As Committer.begin_record."""
-        appended = self.pool.commits.begin_record()
-        return None if appended is None else (self.pool.commits.journal.fileno(), *appended)
-
-    def record_ended(self) -> None:
-        """As Committer.record_ended."""
-        self.pool.commits.end_record()
 
     def record_lost(self) -> None:
         """As Committer.record_lost."""
@@ -101,12 +93,13 @@ class Kernel:
         self.mine.close()
         self.home.finish()
 
-    def _request(self, opcode: int, body: bytes, inode: int = 1) -> bytes:
+    def request(self, opcode: int, body: bytes, inode: int = 1) -> bytes:
+        """A request as Linux sends it."""
         self.unique += 1
         return struct.pack("<IIQQIIIHH", 40 + len(body), opcode, self.unique, inode, 0, 0, 0, 0, 0) + body
 
     def _ask(self, opcode: int, body: bytes, inode: int = 1) -> bytes | None:
-        request = self._request(opcode, body, inode)
+        request = self.request(opcode, body, inode)
         if not _native.try_requests(self.fuse.fileno(), [request]):
             return None
         return self._answer()
@@ -137,17 +130,18 @@ class Kernel:
 
     def write_many(self, *writes: tuple[int, int, bytes]) -> int:
         """WRITEs (handle, offset, data) that are queued: how many were answered before one was left to Python."""
-        return self._ask_all([self._request(WRITE, _write(*write)) for write in writes])
+        return self.ask_all([self.request(WRITE, _write(*write)) for write in writes])
 
     def write_and_sync(self, *write: tuple[int, int, bytes], answers: int | None = None) -> int:
         """WRITEs, and an FSYNC of the last one's handle, that are queued: how many of all these were taken.
 
         All of these are answered, or so many.
         """
-        requests = [self._request(WRITE, _write(*each)) for each in write]
-        return self._ask_all([*requests, self._request(FSYNC, struct.pack("<QII", write[-1][0], 1, 0))], answers)
+        requests = [self.request(WRITE, _write(*each)) for each in write]
+        return self.ask_all([*requests, self.request(FSYNC, _fsync(write[-1][0]))], answers)
 
-    def _ask_all(self, requests: list[bytes], answers: int | None = None) -> int:
+    def ask_all(self, requests: list[bytes], answers: int | None = None) -> int:
+        """Requests that are queued: how many of them were taken, before one was left to Python."""
         done = int(_native.try_requests(self.fuse.fileno(), requests))
         for _ in range(done if answers is None else answers):
             self._answer()
@@ -155,7 +149,13 @@ class Kernel:
 
     def fsync(self, fh: int) -> bytes | None:
         """FSYNC: b"" or what went wrong; None: it is left to Python."""
-        return self._ask(FSYNC, struct.pack("<QII", fh, 1, 0))
+        return self._ask(FSYNC, _fsync(fh))
+
+    def settle(self) -> None:
+        """Have note taken of all syncs that were answered."""
+        with select.epoll() as nothing:
+            while self.pool.commits.appending:
+                _native.linger(self.fuse.fileno(), nothing.fileno(), 100)
 
     def snapshot(self, name: str) -> Snapshot:
         """A snapshot, open as SNAPSHOT."""
@@ -166,6 +166,10 @@ class Kernel:
 
 def _write(fh: int, offset: int, data: bytes, flags: int = 0) -> bytes:
     return struct.pack("<QQIIQII", fh, offset, len(data), flags, 0, 0, 0) + data
+
+
+def _fsync(fh: int = DISK) -> bytes:
+    return struct.pack("<QII", fh, 1, 0)
 
 
 @pytest.fixture
@@ -268,6 +272,32 @@ def test_a_sync_behind_writes_to_new_places_waits_for_them(kernel: Kernel) -> No
     _native.stop()
     kernel.pool = kernel.home.crash()
     assert kernel.pool.read(kernel.pool.catalog.disk("disk"), 0, 4 * B) == bytes(B) + blocks("b", "c", "d")
+
+
+def test_the_first_write_to_a_page_has_python_make_a_version_of_it_and_no_more(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for page in range(3):
+        kernel.pool.write(kernel.disk, page * PAGE, blocks("a", "b", "c"))
+    kernel.snapshot("s")
+    kernel.pool.commit()
+    kernel.pool.write(kernel.disk, 0, blocks("A"))  # claims blocks
+    used = kernel.pool.space.allocated_blocks
+    calls: list[int] = []
+    placed = DiskIO.placed
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskIO, "redirect", None)
+        patch.setattr(DiskIO, "placed", lambda self, *told: (calls.append(told[4]), placed(self, *told))[1])
+        assert kernel.write_many(*((DISK, page * PAGE + B, blocks(f"new {page}")) for page in range(3))) == 3
+        assert kernel.write_many((DISK, B, blocks("newer 0")), (DISK, PAGE + 2 * B, blocks("new"))) == 2
+        assert calls == [3, 1] and kernel.pool.space.allocated_blocks == used + 4
+        batch = kernel.pool.commits.freeze()
+        assert kernel.write(DISK, 2 * B, blocks("beside a commit")) == B
+    kernel.pool.commits.write(batch)
+    kernel.pool.commits.finish(batch)
+    assert kernel.read(DISK, 0, 3 * B) == blocks("A", "newer 0", "beside a commit")
+    assert kernel.read(DISK, PAGE, 3 * B) == blocks("a", "new 1", "new")
+    assert kernel.pool.read(kernel.disk.chain["s"], 2 * PAGE, 3 * B) == blocks("a", "b", "c")
 
 
 def test_a_claim_that_is_used_up_is_renewed_by_python(kernel: Kernel) -> None:
@@ -554,15 +584,16 @@ def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel, othe
     kernel.pool.commit()
     if others:
         kernel.mine.send(b"a request that waits")
+    before = _native.served()[3]
     for number in range(3):
         assert kernel.write(DISK, number * B, blocks(f"new {number}")) == B
         assert kernel.fsync(DISK) == b""
-    assert not others or kernel.pool.commits.appending == 3, "of what a worker does Python hears later"
     assert kernel.write(DISK, B, blocks("again")) == B
     assert kernel.fsync(DISK) == b"", "in its place, but the journal has older data for it"
     assert kernel.write(DISK, B, blocks("new 1")) == B
     assert kernel.fsync(DISK) == b""
     assert kernel.write(DISK, 4 * B, blocks("lost")) == B
+    assert _native.served()[3] == before + 5
     home = Survivor(kernel.home)
     with open(home.data_path, "r+b") as file:  # nothing but the journal was synced
         for block in range(5):
@@ -573,6 +604,145 @@ def test_new_blocks_are_synced_with_a_record_of_the_journal(kernel: Kernel, othe
     assert survivor.read(disk, 0, 5 * B) == blocks("new 0", "new 1", "new 2") + bytes(2 * B)
     assert survivor.read(snapshot, 0, 2 * B) == blocks("a") + bytes(B)
     survivor.close()
+
+
+def changed(kernel: Kernel) -> None:
+    """A page that C may write to new places of, all else durable, and a journal that is ready."""
+    kernel.pool.write(kernel.disk, 0, blocks("a"))
+    kernel.pool.commit()
+    ready(kernel.pool.commits.journal)
+    kernel.pool.write(kernel.disk, 0, blocks("b"))
+    kernel.pool.write(kernel.disk, B, blocks("c"))
+    assert kernel.fsync(DISK) == b""
+
+
+def test_new_blocks_are_synced_many_times_before_python_hears_of_any(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(kernel)
+    calls: list[int] = []
+    placed = DiskIO.placed
+    monkeypatch.setattr(DiskIO, "placed", lambda self, *told: (calls.append(len(told[2])), placed(self, *told))[1])
+    monkeypatch.setattr(Commits, "begin_record", None)
+    before, used = _native.served()[2:], kernel.pool.space.allocated_blocks
+    requests = [
+        request
+        for at in range(2, 22)
+        for request in (kernel.request(WRITE, _write(DISK, at * B, blocks(f"{at}"))), kernel.request(FSYNC, _fsync()))
+    ]
+    assert kernel.ask_all(requests) == 40
+    assert calls == [20] and kernel.pool.space.allocated_blocks == used + 20
+    assert _native.served()[2:] == (before[0] + 20, before[1] + 20)
+    survivor = Survivor(kernel.home).open()
+    assert survivor.read(survivor.catalog.disk("disk"), 21 * B, B) == blocks("21")
+    assert survivor.catalog.disk("disk").mapped_blocks == kernel.disk.mapped_blocks == 22
+    assert findings(survivor) == []
+    survivor.close()
+
+
+def test_what_python_was_never_told_of_is_durable_in_the_journal(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(kernel)
+    monkeypatch.setattr(DiskIO, "placed", None)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    assert kernel.write_and_sync((DISK, 2 * B, blocks("d"))) == 2
+    assert kernel.pool.commits.failed
+    monkeypatch.undo()
+    kernel.pool = kernel.home.crash()
+    assert kernel.pool.read(kernel.pool.catalog.disk("disk"), 0, 3 * B) == blocks("b", "c", "d")
+    assert findings(kernel.pool) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_c_makes_the_record_that_python_would(kernel: Kernel, seed: int) -> None:
+    rng = random.Random(seed)
+    pool = kernel.pool
+    other = pool.catalog.disk("else")
+    pool.write(kernel.disk, 0, b"x" * (2 * PAGE))
+    pool.commit()
+    journal = ready(pool.commits.journal)
+    if seed % 2:
+        pool.punch(kernel.disk, 0, PAGE)
+    kernel.snapshot("s")
+    pool.commit()
+    for _ in range(3):
+        for slot in rng.sample(range(512), rng.choice((1, 3, 400))):  # some pages have too many runs for their codec
+            pool.write(kernel.disk, rng.randrange(3) * PAGE + slot * B, blocks("y"))
+        pool.punch(kernel.disk, rng.randrange(512) * B, 5 * B)
+        pool.write(other, rng.randrange(20) * B, blocks("grows, perhaps"))
+        kernel.disk.modified_ns = rng.randrange(-(1 << 40), 1 << 40)
+        if rng.random() < 0.7:
+            pool.io.forget_recent()
+            for slot in rng.sample(range(40), rng.randrange(15)):
+                pool.write(kernel.disk, slot * B, rng.randbytes(B))
+        state, unjournaled, recent = bytes(journal.state), set(pool.io.unjournaled), pool.io.recent[:]
+        appended = pool.commits.begin_record()
+        assert appended is not None
+        wanted = bytes(journal.state)
+        ctypes.memmove(ctypes.addressof(journal.state), state, len(state))
+        pool.io.unjournaled |= unjournaled
+        pool.io.recent[:] = recent
+        assert kernel.fsync(DISK) == b""
+        kernel.settle()
+        made = os.pread(journal.state.fd, len(appended.record), appended.position)
+        assert made == appended.record
+        journal.state.under_way += 1
+        journal.state.durable -= 1
+        assert bytes(journal.state) == wanted, "and takes note of as much"
+        pool.commits.end_record()
+
+
+def test_a_sync_of_nothing_new_writes_nothing_and_waits_for_those_on_their_way(kernel: Kernel) -> None:
+    changed(kernel)
+    state = kernel.pool.commits.journal.state
+    records = state.records
+    assert kernel.fsync(DISK) == b"" == kernel.fsync(DISK)
+    assert state.records == records
+    kernel.mine.send(b"a request that waits")
+    requests = [kernel.request(WRITE, _write(DISK, 5 * B, blocks("x"))), *(kernel.request(FSYNC, _fsync()),) * 3]
+    assert kernel.ask_all(requests) == 4
+    assert state.records == records + 1
+
+
+def test_a_sync_of_what_no_record_of_the_journal_may_hold_is_left_to_python(kernel: Kernel) -> None:
+    changed(kernel)
+    assert kernel.write(DISK, 5 * B, blocks("x")) == B
+    kernel.pool.commits.journal.state.next = kernel.pool.commits.journal.state.ready_bytes
+    assert kernel.fsync(DISK) is None, "the journal is full"
+    assert kernel.pool.commits.journal.state.crowded and kernel.pool.io.unjournaled
+    kernel.pool.commit()
+    for page in range(3):
+        kernel.pool.write(kernel.disk, page * PAGE, blocks("x"))
+    kernel.committer.soft_pages = 1
+    assert kernel.fsync(DISK) is None, "there is too much to commit"
+    kernel.committer.soft_pages = 100
+    kernel.pool.rename_disk(kernel.disk, "renamed")
+    assert kernel.fsync(DISK) is None, "a name is the map's"
+    kernel.pool.commit()
+    kernel.pool.delete_disk(kernel.disk)
+    kernel.pool.commit()
+    kernel.disk.handles = 1
+    kernel.pool.write(kernel.disk, 9 * B, blocks("y"))
+    assert kernel.fsync(DISK) is None, "a disk that is deleted has no record"
+    kernel.disk.handles = 0
+
+
+def test_a_sync_of_a_head_that_somebody_watches_tells_what_it_let_go_of(kernel: Kernel) -> None:
+    pool = kernel.pool
+    pool.write(kernel.disk, 0, blocks("a", "b"))
+    snapshot = kernel.snapshot("s")
+    (clone,) = pool.clone(snapshot, ["clone"])
+    pool.delete_snapshot(snapshot)
+    pool.delete_disk(kernel.disk)
+    pool.reclaim()
+    ready(pool.commits.journal)
+    kernel.handles[DISK] = Handle(clone, writable=True)
+    pool.write(clone, 2 * B, blocks("C"))
+    pool.commit()
+    pool.write(clone, 3 * B, blocks("D"))
+    assert kernel.fsync(DISK) == b""
+    assert kernel.write_and_sync((DISK, B, blocks("B"))) == 1, "that it let go of has to be durable as well"
 
 
 def test_much_that_was_written_is_synced_in_its_place(kernel: Kernel) -> None:
@@ -601,7 +771,7 @@ def test_syncs_whose_record_cannot_be_written_are_left_to_python(kernel: Kernel,
     ready(kernel.pool.commits.journal)
     kernel.snapshot("s")
     kernel.pool.commit()
-    kernel.pool.commits.journal.fileno = partial(os.open, kernel.home.data_path, os.O_RDONLY)  # type: ignore[method-assign]
+    kernel.pool.commits.journal.state.fd = os.open(kernel.home.data_path, os.O_RDONLY)
     kernel.write_and_sync((DISK, 0, blocks("lost")), answers=1)
     kernel.write_and_sync((DISK, 0, blocks("trusts in it")), answers=1)  # this one's data alone would be enough
     _native.stop()
@@ -673,7 +843,8 @@ kernel.pool.data.sync_with(_native.sync_data)
 kernel.pool.data.sync()
 bad, _ = os.pipe()  # cannot be synced
 _native.serve(kernel.handles, kernel.pool, kernel.committer, None, bad, Disk, Snapshot, State.DIRTY)
-kernel.pool.io.unsynced = True
+assert kernel.write(DISK, 0, blocks("b")) is None
+kernel.pool.write(kernel.disk, 0, blocks("b"))
 kernel.mine.settimeout(0.5)
 if sys.argv[2] == "beside others":
     kernel.mine.send(b"a request that waits")

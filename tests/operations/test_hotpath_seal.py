@@ -65,7 +65,7 @@ def test_a_cold_read_of_what_is_not_what_was_sealed_is_refused_by_its_worker(ker
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     kernel.unique += 1
-    request = kernel._request(
+    request = kernel.request(
         15, np.array([DISK, 0], np.uint64).tobytes() + np.array([16 * B, 0, 0, 0, 0, 0], np.uint32).tobytes()
     )
     _native.try_requests(kernel.fuse.fileno(), [request])  # by a worker, or left to Python if the host has it after all

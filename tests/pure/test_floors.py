@@ -94,3 +94,22 @@ def test_violations_are_printed_and_fail(
     assert floors.main() == 1
     printed = capsys.readouterr().out.splitlines()
     assert [line.partition(" ")[0] for line in printed] == [f"{file}:1:", f"{file}:2:"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        (
+            "_workers.c",
+            '#include "_workers.h"\n#include "_receive.h"',
+            "_workers includes _receive, which is not below it",
+        ),
+        ("_reads.h", '#include "_syncs.h"', "_reads includes _syncs, which is not below it"),
+        ("_extra.c", "", "_extra is on no floor"),
+    ],
+)
+def test_a_circle_in_the_c_extension_is_found(tmp_path: Path, name: str, code: str, says: str) -> None:
+    (tmp_path / "native").mkdir()
+    (tmp_path / "native" / name).write_text(code)
+    (only,) = floors.native_violations(tmp_path)
+    assert says in only

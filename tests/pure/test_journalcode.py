@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import DISKS, PAGES, TABLES
-from rowfs.base.journalcode import CHECKED_FROM, HEADER, decode, decode_first, encode, encode_first
+from rowfs.base.journalcode import CHECKED_FROM, HEADER, Counts, decode, decode_first, encode, encode_first
 from rowfs.base.units import BLOCK_BYTES
 
 SECTOR = 512
@@ -25,9 +25,10 @@ entries = st.lists(
 @given(st.integers(0, (1 << 64) - 1), st.integers(1, 1 << 31), entries)
 def test_it_comes_back(commit: int, number: int, entries: list[tuple[str, bytes, bytes]]) -> None:
     blocks = [(number + at, bytes([at + 1]) * BLOCK_BYTES) for at in range(number % 5)]
-    data = encode(commit, number, entries, commit ^ 5, number - 1, number // 2, blocks)
+    counts = [Counts(number + at, 5, 1 << 48, -(1 << 63), (1 << 63) - 1, at + 1, 0) for at in range(number % 3)]
+    data = encode(commit, number, entries, commit ^ 5, number - 1, number // 2, blocks, counts)
     assert len(data) % BLOCK_BYTES == 0
-    wanted = (commit, number, entries, commit ^ 5, number - 1, number // 2, blocks, len(data) // BLOCK_BYTES)
+    wanted = (commit, number, entries, commit ^ 5, number - 1, number // 2, blocks, len(data) // BLOCK_BYTES, counts)
     assert decode(memoryview(data + b"next"), commit) == decode(memoryview(data), commit, commit ^ 5) == wanted
     assert decode(memoryview(data), commit, commit ^ 4) is None
 

@@ -77,7 +77,7 @@ class Home:
 
 def ready(journal: Journal) -> Journal:
     """Have the journal ready, as it is after the first commit that could have been a record instead."""
-    journal.wanted = True
+    journal.state.wanted = True
     journal.prepare()
     return journal
 

@@ -143,7 +143,7 @@ def crashed_pool(path: Path) -> Model:
             pool.write(disk, block * B, block_of(block, block + 1))
             image.put(block, {block + 1}, True)
         if not first:
-            pool.commits.journal.wanted = True
+            pool.commits.journal.state.wanted = True
             pool.commit()
     model.synced()
     appended = pool.commits.begin_record()
