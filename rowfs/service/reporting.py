@@ -26,7 +26,7 @@ LOOK_S = 1.0
 RETRY_S = 60.0  # after a fault
 REMOUNTED_LOOKS = 10  # as often it is looked at what the kernel lets us do
 READ_ONLY, WRITABLE = "read-only", "writable"
-BAD_VERBS = {READ_ONLY: Priority.ERROR, "limit": Priority.WARNING}
+BAD_VERBS = {READ_ONLY: Priority.ERROR, "damage": Priority.ERROR, "limit": Priority.WARNING}
 
 log = logging.getLogger(__name__)
 

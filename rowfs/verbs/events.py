@@ -63,7 +63,8 @@ came of a scrub.
 Where systemd runs, each event goes to its journal as well, when it is durable: `journalctl -t rowfs`, with the fields
 `ROWFS_VERB`, `ROWFS_DISK`, `ROWFS_SNAPSHOT`, `ROWFS_GROUP`, `ROWFS_FAILED`, `ROWFS_POOL`, `ROWFS_MOUNT`, `ROWFS_EVENT`
 (the number), `ROWFS_TIME`, `ROWFS_UID`, `ROWFS_PID`, `ROWFS_COMMAND`, `ROWFS_SIZE_BYTES`, `ROWFS_TEXT`. Its priority is
-`err` for a pool that became read-only, `warning` for what failed and for limits that are near, `info` for all else.
+`err` for a pool that became read-only and for damage, `warning` for what failed and for limits that are near, `info`
+for all else.
 
 Events are numbered without a gap, and no number ever means two. Who goes on with `--after` misses nothing: when events
 after that number are no longer kept, a line on stderr says how many. `--follow` goes on with what happens from now on,

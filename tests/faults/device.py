@@ -126,6 +126,10 @@ class FakeData:
         self.read(spans, buffer)
         return True
 
+    def read_disk(self, spans: Sequence[tuple[int, int, int]], buffer: memoryview) -> None:
+        """As DataFile.read_disk."""
+        self.read(spans, buffer)
+
     def sync(self) -> None:
         """As DataFile.sync."""
         self.device.called("sync")
