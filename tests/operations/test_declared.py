@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from errno import EROFS
 from typing import Any
 
@@ -26,6 +27,8 @@ GIVEN: dict[str, Any] = {
     "size_bytes": B,
     "changes": ["env=prod"],
     "policy": "nightly",
+    "address": 1,
+    "data": base64.b64encode(bytes(B)).decode(),
 }
 # Without these the verb only shows.
 BESIDES: dict[str, dict[str, Any]] = {"trash": {"keep": "7d"}, "limit": {"disk": "vm", "snapshots": 9}}
