@@ -23,6 +23,7 @@ from rowfs.control.groups import GroupMethods
 from rowfs.control.limits import LimitMethods
 from rowfs.control.marks import MarkMethods
 from rowfs.control.params import Params, parameters
+from rowfs.control.plot import PlotMethods
 from rowfs.control.policies import PolicyMethods
 from rowfs.control.scrub import ScrubMethods
 from rowfs.control.trash import TrashMethods
@@ -116,6 +117,7 @@ class Methods:
             **TrashMethods(self._service).table(),
             **ScrubMethods(self._service).table(),
             **UsageMethods(self._service).table(),
+            **PlotMethods(self._service).table(),
         }
         return {name: events.recorded(name, self._guarded(name, method)) for name, method in methods.items()}
 

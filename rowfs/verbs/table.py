@@ -9,6 +9,7 @@ from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.limits import LIMIT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
 from rowfs.verbs.marks import LABEL, LOCK, RELEASE
+from rowfs.verbs.plot import PLOT
 from rowfs.verbs.policies import POLICY
 from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
 from rowfs.verbs.scrub import REPAIR, SCRUB
@@ -45,6 +46,7 @@ DECLARED: tuple[Declared, ...] = (
     POLICY,
     EVENTS,
     USAGE,
+    PLOT,
     TRASH_FAMILY,
     UNDELETE,
     DIFF,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from tests.mount.helpers import MIB, Mounted, noise, write_file
 
 
@@ -55,3 +57,7 @@ def test_usage_agrees_with_list_and_with_what_deleting_frees(mounted: Mounted) -
     assert {row["name"]: row | {"byte_seconds": 0} for row in mounted.json("usage", ":")["rows"]} == {
         name: row | {"byte_seconds": 0} for name, row in rows.items()
     }
+    picture = mounted.pool.with_name("chain.svg")
+    assert mounted.cli("plot", ":vm", "-o", str(picture)) == f"{picture}: 2 snapshots of {mounted.path('vm')}\n"
+    drawn = "".join(ElementTree.parse(picture).getroot().itertext())
+    assert all(name in drawn for name in ("@a", "@b", "copy", "clone"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENOENT
 from typing import Any
 
 import pytest
@@ -205,3 +205,29 @@ async def test_long_accounts_come_in_parts(fs: Fs, days: Days, monkeypatch: pyte
     rows, answer = await days.told()
     assert list(rows) == [f"d{number}" for number in range(5)]
     assert answer["total"]["count"] == 5 and answer["total"]["provisioned_bytes"] == 5 * B < GIB
+
+
+async def test_the_history_of_a_chain_tells_rollbacks_clones_and_what_each_frees(fs: Fs) -> None:
+    await fs.disk("vm", 4, "a")
+    await fs.snapshot("vm", "s1")
+    await fs.write("vm", 0, "b")
+    await fs.snapshot("vm", "s2")
+    await fs.ask("rollback", disk="vm", snapshot="s1", discard=True)
+    await fs.ask("clone", disk="vm", snapshot="s2", targets=["copy"])
+    await fs.ask("lock", disk="vm", snapshots=["s1"])
+    found = await fs.ask("history", disk="vm")
+    assert [(item["snapshot"], item["rolled_back"], item["locked"]) for item in found["steps"]] == [
+        ("s1", False, True),
+        ("s2", False, False),
+        (None, True, False),
+    ]
+    s1 = {"disk": "vm", "snapshot": "s1"}
+    assert [item["after"] for item in found["steps"]] == [None, s1, s1]
+    assert [item["freed_if_deleted_bytes"] for item in found["steps"]] == [0, 0, None]
+    (clone,) = found["clones"]
+    assert (clone["disk"], clone["after"]) == ("copy", {"disk": "vm", "snapshot": "s2"})
+    (first,) = (await fs.ask("history", disk="copy"))["steps"]
+    assert first["after"] == {"disk": "vm", "snapshot": "s2"} and not first["rolled_back"]
+    await fs.ask("delete", disk="vm")
+    assert [item["snapshot"] for item in (await fs.ask("history", disk="vm"))["steps"]] == ["s1", "s2"]
+    await fails(fs, ENOENT, "history", disk="none")
