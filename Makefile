@@ -86,5 +86,5 @@ bench-databases: ## measure databases on rowfs beside a plain file, qcow2 and a 
 clean: ## remove what make made, .venv included; never the pool
 	@if $(MOUNTED); then echo './$(MNT) is mounted: run make umount first' >&2; exit 1; fi
 	@[ ! -d $(MNT) ] || rmdir $(MNT)
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache rowfs/native/_native*.so
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache rowfs/*/_*.so
 	@find rowfs tests tools -name __pycache__ -prune -exec rm -rf {} +

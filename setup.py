@@ -1,4 +1,4 @@
-"""The C extension; the rest is in pyproject.toml. Without it rowfs mounts all the same (rowfs/native/extension.py)."""
+"""The C extensions; the rest is in pyproject.toml. Without it rowfs mounts all the same (rowfs/native/extension.py)."""
 
 import shlex
 import subprocess
@@ -24,6 +24,13 @@ setup(
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread", *fuse_flags("--cflags")],
             extra_link_args=["-pthread", *fuse_flags("--libs")],
             optional=True,
-        )
+        ),
+        Extension(
+            "rowfs.persist._verified",
+            [f"rowfs/persist/{part}.c" for part in ("_verified", "_follow", "_cursor", "_guard")],
+            depends=["rowfs/persist/_verified.h"],
+            extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra"],
+            optional=True,
+        ),
     ]
 )

@@ -1,7 +1,8 @@
 """Loads the C extension that hands on what pyfuse3 does not (see _native.c), before pyfuse3 itself is loaded.
 
 Without the extension, or with ROWFS_NATIVE=0, rowfs mounts all the same: there is no discard, copies read holes, reads
-and writes are slower, and each write costs the kernel one request more.
+and writes are slower, and each write costs the kernel one request more. The same goes for the other one, which reads
+the block map (persist.verified): LMDB reads it then.
 """
 
 from __future__ import annotations

@@ -7,19 +7,20 @@ which calls `refresh` after each commit; a worker that scans opens a `Reader` of
 LMDB writes to its lock file through a mapping: a host that has no block for that ends the process with SIGBUS, and
 where blocks are copied on write that can be at any time. So the lock file lies in memory (memfd_create), and nobody but
 this process has it. Who looks at the map from another process opens it `shared`, once the owner was asked to `hold` it.
+
+LMDB also trusts what it reads. So, where it can be had, all reading goes past it (persist.verified), and a commit sees
+nothing but pages that were looked at. Once one is damaged LMDB is not asked again: there are no more commits, and what
+is elsewhere can still be read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
-import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec, TypeVar
 
 import lmdb
 
@@ -42,10 +43,12 @@ from rowfs.base.format import (
     PAGES,
     TABLES,
 )
-from rowfs.base.units import GIB, MIB, BranchId, Epoch, PageIndex
+from rowfs.base.units import GIB, MIB
 from rowfs.persist.datafile import preallocate
 from rowfs.persist.lookover import command
 from rowfs.persist.mapcheck import ALL_PAGES, PAGES_MAX, CommitGoneError, find_damage, meta_of
+from rowfs.persist.mapread import Cursor, Reader, Trust, View
+from rowfs.persist.verified import DamagedError, VerifiedMap
 
 MAP_BYTES = 64 * GIB  # address space, not memory or disk: the map of some 20 TiB of random data
 GROWTH = 2
@@ -58,11 +61,6 @@ LIB_VERSION = 0  # LMDB 0.9, whose data format persist.mappages knows
 # taken the rest. A commit of 6,500 random pages, all that may be dirty with the usual cache, takes about as much.
 RESERVE_BYTES = 32 * MIB
 ROOM_BYTES = MIB  # that a host does not have which cuts a write short: LMDB writes 64 pages at once
-
-Value = bytes | memoryview
-P = ParamSpec("P")
-T = TypeVar("T")
-R = TypeVar("R", bound="Reader")
 
 
 @dataclass(slots=True)
@@ -94,148 +92,24 @@ class MapDamagedError(PoolError):
     findings: tuple[str, ...] = ()  # of persist.mapcheck
 
 
-@dataclass(slots=True)
-class _Trust:
-    """Whether LMDB may be asked; all readers of a map have the same."""
+class _LmdbView:
+    """The tables of a commit as LMDB has them, in a transaction."""
 
-    lost: str | None = None
+    def __init__(self, txn: lmdb.Transaction, tables: dict[str, lmdb._Database]) -> None:
+        self._txn, self._tables = txn, tables
+        self.commit = int(txn.id())
 
-    def check(self) -> None:
-        """Raises CorruptionError if it may not."""
-        if self.lost is not None:
-            error = CorruptionError(self.lost)
-            error.logged = True
-            raise error
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return table in self._tables
 
+    def cursor(self, table: str) -> Cursor:
+        """A cursor over a table."""
+        return self._txn.cursor(self._tables[table])
 
-def _translated(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
-    """A method of Reader that answers damage of the map with CorruptionError."""
-
-    @functools.wraps(method)
-    def translated(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._trust.lost is not None:
-            self._trust.check()
-        try:
-            return method(self, *args, **kwargs)
-        except lmdb.Error as error:
-            raise CorruptionError(f"the block map is damaged: {error}") from error
-        except struct.error:
-            raise CorruptionError("the block map is damaged: a key is not one of its table") from None
-
-    return translated
-
-
-def _translated_items(method: Callable[Concatenate[R, P], Iterator[T]]) -> Callable[Concatenate[R, P], Iterator[T]]:
-    @functools.wraps(method)
-    def translated(self: R, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        self._trust.check()
-        try:
-            yield from method(self, *args, **kwargs)
-        except lmdb.Error as error:
-            raise CorruptionError(f"the block map is damaged: {error}") from error
-        except struct.error:
-            raise CorruptionError("the block map is damaged: a key is not one of its table") from None
-
-    return translated
-
-
-class Reader:
-    """A read transaction over the last commit. Buffers it hands out are valid until `close`."""
-
-    def __init__(self, env: lmdb.Environment, tables: dict[str, lmdb._Database], trust: _Trust) -> None:
-        self._trust = trust
-        self._txn = env.begin(buffers=True)
-        self._tables = tables
-        self._pages = self._txn.cursor(tables[PAGES])
-
-    def close(self) -> None:
-        """End the transaction."""
-        self._pages.close()
-        self._txn.abort()
-
-    @_translated
-    def get(self, table: str, key: bytes) -> Value | None:
-        """The value under `key`, or None."""
-        if table not in self._tables:
-            return None
-        value: Value | None = self._txn.get(key, db=self._tables[table])
-        return value
-
-    @_translated_items
-    def items(self, table: str, start: bytes = b"") -> Iterator[tuple[bytes, Value]]:
-        """All keys from `start` on, ascending, and their values."""
-        if table not in self._tables:
-            return
-        with self._txn.cursor(self._tables[table]) as cursor:
-            if cursor.set_range(start):
-                for key, value in cursor.iternext():
-                    yield bytes(key), value
-
-    @_translated
-    def last_key(self, table: str) -> bytes | None:
-        """The last key of a table; None: it has none."""
-        if table not in self._tables:
-            return None
-        with self._txn.cursor(self._tables[table]) as cursor:
-            return bytes(cursor.key()) if cursor.last() else None
-
-    @_translated
     def entries(self, table: str) -> int:
         """How many keys a table has."""
         return int(self._txn.stat(self._tables[table])["entries"])
-
-    @_translated
-    def version(self, branch: BranchId, page: PageIndex, epoch: Epoch) -> tuple[Epoch, Value] | None:
-        """The newest version of a branch's page that is not after `epoch`."""
-        cursor = self._pages
-        key = PAGE_KEY.pack(branch, page, epoch)
-        if cursor.set_range(key):
-            found = cursor.key()
-            if found == key:
-                return epoch, cursor.value()
-            if not cursor.prev():
-                return None
-        elif not cursor.last():
-            return None
-        held_branch, held_page, held_epoch = PAGE_KEY.unpack(cursor.key())
-        if held_branch != branch or held_page != page:
-            return None
-        return Epoch(held_epoch), cursor.value()
-
-    @_translated
-    def next_epoch(self, branch: BranchId, page: PageIndex, after: Epoch) -> Epoch | None:
-        """The first epoch later than `after` at which a branch's page has a version."""
-        if not self._pages.set_range(PAGE_KEY.pack(branch, page, after + 1)):
-            return None
-        held_branch, held_page, epoch = PAGE_KEY.unpack(self._pages.key())
-        return Epoch(epoch) if held_branch == branch and held_page == page else None
-
-    def epochs(self, branch: BranchId, page: PageIndex, after: Epoch) -> Iterator[Epoch]:
-        """All of these epochs, ascending."""
-        epoch = self.next_epoch(branch, page, after)
-        while epoch is not None:
-            yield epoch
-            epoch = self.next_epoch(branch, page, epoch)
-
-    @_translated
-    def next_page(self, branch: BranchId, page: PageIndex) -> PageIndex | None:
-        """The first page from `page` on of which the branch has a version."""
-        if not self._pages.set_range(PAGE_KEY.pack(branch, page, 0)):
-            return None
-        held_branch, held_page, _ = PAGE_KEY.unpack(self._pages.key())
-        return PageIndex(held_page) if held_branch == branch else None
-
-    @_translated
-    def next_change(self, branch: BranchId, epoch: Epoch, group: int) -> tuple[Epoch, int, list[PageIndex]] | None:
-        """The first entry of the change index from (branch, epoch, group) on: its epoch, group and pages."""
-        with self._txn.cursor(self._tables[CHANGES]) as cursor:
-            if not cursor.set_range(CHANGE_KEY.pack(branch, epoch, group)):
-                return None
-            held_branch, held_epoch, held_group = CHANGE_KEY.unpack(cursor.key())
-            if held_branch != branch:
-                return None
-            bits = int.from_bytes(cursor.value(), "little")
-        return Epoch(held_epoch), held_group, [PageIndex(held_group * GROUP_PAGES + n) for n in _set_bits(bits)]
 
 
 class BlockMap(Reader):
@@ -274,6 +148,13 @@ class BlockMap(Reader):
                 if shared:
                     self._check_shared(path)
                 self._open_tables = dict(self._tables_there())
+                self._verified = None if shared else VerifiedMap.open(self._path)
+                if self._verified is not None:
+                    stack.callback(self._verified.close)
+                    if not read_only:
+                        self._verified.guard()
+                self._trust = Trust(replaced=self._verified is not None, errors=(lmdb.Error,))
+                super().__init__(*self._begin())
                 self._files = stack.pop_all()
         except OSError as error:
             raise PoolError(f"cannot open the block map in {path}: {error.strerror}") from None
@@ -281,7 +162,8 @@ class BlockMap(Reader):
             raise PoolError(f"the block map in {path} is incomplete") from None
         except lmdb.Error as error:
             raise PoolError(f"cannot open the block map in {path}: {error}") from None
-        super().__init__(self._env, self._open_tables, _Trust())
+        except (DamagedError, CorruptionError) as error:  # since it was looked at
+            raise PoolError(f"cannot open the block map in {path}: {error}") from None
 
     @staticmethod
     def create(path: str, first: MapUpdate) -> None:
@@ -322,26 +204,39 @@ class BlockMap(Reader):
         super().close()
         self._files.close()
 
-    @property
-    def commit(self) -> int:
-        """LMDB's number of the commit that is seen. No other ever has it."""
-        return int(self._txn.id())
+    def _begin(self) -> tuple[Trust, View, Callable[[], None]]:
+        """For a reader of the last commit. Raises CorruptionError."""
+        if self._verified is None:
+            txn = self._env.begin(buffers=True)
+            return self._trust, _LmdbView(txn, self._open_tables), txn.abort
+        self._check_metas()
+        # Without LMDB nothing is committed any more, and no page of the last commit used again.
+        kept = None if self._trust.lost is not None else self._env.begin()
+        end: Callable[[], None] = (lambda: None) if kept is None else kept.abort
+        try:
+            return self._trust, self._verified.view(self._verified.meta.commit if kept is None else kept.id()), end
+        except DamagedError as error:
+            end()
+            raise self._trust.lose(str(error)) from None
 
     def refresh(self) -> None:
-        """See the last commit. Buffers handed out before are no longer valid."""
+        """See the last commit. Buffers handed out before are no longer valid. Raises CorruptionError."""
         super().close()
-        super().__init__(self._env, self._open_tables, self._trust)
+        super().__init__(*self._begin())
 
     def reader(self) -> Reader:
-        """A reader of its own for a scan, of the last commit. Close it before `grow`."""
-        return Reader(self._env, self._open_tables, self._trust)
+        """A reader of its own for a scan, of the last commit. Close it before `grow`. Raises CorruptionError."""
+        return Reader(*self._begin())
 
     def hold(self) -> Callable[[], None]:
         """Keep the last commit, and all that follow, for a process that has the map open `shared`, until the function
         that is returned is called.
 
-        However many hold it, they have one of LMDB's places for readers between them: of these there are 126.
+        However many hold it, they have one of LMDB's places for readers between them: of these there are 126. Raises
+        CorruptionError.
         """
+        self._check_metas()
+        self._trust.check()
         if self._holding is None:
             self._holding = self._env.begin()
         self._holders += 1
@@ -369,14 +264,30 @@ class BlockMap(Reader):
         return self.used_bytes() <= PAGES_MAX * int(self._env.stat()["psize"])
 
     def distrust(self, why: str) -> None:
-        """From now on LMDB is not asked for anything any more: all that is raises CorruptionError."""
-        self._trust.lost = f"the block map is damaged: {why}"
+        """From now on LMDB is not asked for anything any more: what only it could tell raises CorruptionError."""
+        self._trust.lose(why)
+
+    def on_damage(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called, in whatever thread, when it turns out that LMDB must not be asked any more."""
+        self._trust.tell = tell
+
+    def _check_metas(self) -> None:
+        """Before LMDB looks at them. What it would then do has to be done without it."""
+        if self._verified is not None and self._trust.lost is None:
+            try:
+                self._verified.check_metas()
+            except DamagedError as error:
+                self._trust.lose(str(error))
 
     def grow(self) -> None:
         """Double the address space. No transaction may be open: not `apply`, no other reader."""
         super().close()
+        if self._verified is not None:
+            self._verified.unguard()
         self._env.set_mapsize(self._env.info()["map_size"] * GROWTH)
-        super().__init__(self._env, self._open_tables, self._trust)
+        if self._verified is not None:
+            self._verified.guard()
+        super().__init__(*self._begin())
 
     def used_bytes(self) -> int:
         """What the map takes, in whole LMDB pages that were ever used."""
@@ -409,12 +320,17 @@ class BlockMap(Reader):
         self._trust.check()
         tables = self._open_tables.copy()  # the owner's reader knows nothing of a new one before `refresh`
         try:
-            with self._env.begin(write=True) as txn:
+            with self._verifying(update), self._env.begin(write=True) as txn:
                 self._put_pages(txn, update.pages)
                 for table, changes in update.records.items():
                     if table not in tables:  # to make it at once would be a commit, and void what the journal holds
                         tables[table] = self._env.open_db(table.encode(), txn=txn)
                     _put_records(txn, tables[table], changes)
+                if self._verified is not None:
+                    self._verified.check_metas()
+                    self._verified.check_unharmed()
+        except DamagedError as error:
+            raise self._trust.lose(str(error)) from None
         except lmdb.MapFullError:
             raise MapFullError("the block map is full") from None
         except lmdb.Error as error:
@@ -422,6 +338,27 @@ class BlockMap(Reader):
         self._open_tables = tables
         if self._keeps_reserve:
             self._reserve()
+
+    @contextlib.contextmanager
+    def _verifying(self, update: MapUpdate) -> Iterator[None]:
+        """Around a commit: what LMDB reads is in order, and what it has written. Raises DamagedError."""
+        verified = self._verified
+        if verified is None:
+            yield
+            return
+        try:
+            verified.prepare(_keys(update))
+            yield
+            verified.check_unharmed()
+        except lmdb.Error:
+            verified.check_unharmed()
+            raise
+        finally:
+            verified.release()
+        try:
+            verified.follow()
+        except DamagedError as error:  # the commit is made, and whoever waits for it may know; it is the last one
+            self._trust.lose(str(error))
 
     def _no_room_for(self, error: lmdb.Error) -> MapNoSpaceError | None:
         # LMDB calls it EIO when the host's last blocks were enough for a part of what it wrote.
@@ -436,9 +373,8 @@ class BlockMap(Reader):
         changes = self._open_tables[CHANGES]
         masks: dict[bytes, list[int]] = {}
         for key, value in pages.items():
-            branch, page, epoch = PAGE_KEY.unpack(key)
-            group, bit = divmod(page, GROUP_PAGES)
-            masks.setdefault(CHANGE_KEY.pack(branch, epoch, group), [0, 0])[value is None] |= 1 << bit
+            change, bit = _change_of(key)
+            masks.setdefault(change, [0, 0])[value is None] |= 1 << bit
         for key, (present, gone) in sorted(masks.items()):
             stored = txn.get(key, default=b"", db=changes)
             if len(stored) > GROUP_BYTES:
@@ -448,6 +384,20 @@ class BlockMap(Reader):
                 txn.put(key, bits.to_bytes(GROUP_BYTES, "little"), db=changes)
             else:
                 txn.delete(key, db=changes)
+
+
+def _keys(update: MapUpdate) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """What a commit changes, by tables."""
+    yield PAGES, update.pages
+    yield CHANGES, {change for change, _ in map(_change_of, update.pages)}
+    yield from update.records.items()
+
+
+def _change_of(key: bytes) -> tuple[bytes, int]:
+    """The entry of the change index that a page version has a bit in, and which bit."""
+    branch, page, epoch = PAGE_KEY.unpack(key)
+    group, bit = divmod(page, GROUP_PAGES)
+    return CHANGE_KEY.pack(branch, epoch, group), bit
 
 
 def _check_pages(path: str, commit: int | None = None) -> None:
@@ -500,13 +450,6 @@ def _put_records(txn: lmdb.Transaction, table: lmdb._Database, changes: dict[byt
         for key, value in changes.items():
             if value is None and cursor.set_key(key):
                 cursor.delete()
-
-
-def _set_bits(bits: int) -> Iterator[int]:
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
 
 
 def _failure(error: lmdb.Error) -> StorageError | NoSpaceError | CorruptionError:

@@ -95,6 +95,11 @@ def _pick(metas: list[Meta], commit: int | None) -> Meta:
         if metas[commit % METAS].commit != commit:
             raise CommitGoneError
         return metas[commit % METAS]
+    return last_meta(metas)
+
+
+def last_meta(metas: list[Meta]) -> Meta:
+    """That of the last commit. Raises BrokenError when it cannot be."""
     place = int(metas[0].commit < metas[1].commit)
     found = metas[place]
     if found.commit % METAS != place or found.commit > COMMIT_MAX:

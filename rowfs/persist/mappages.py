@@ -130,6 +130,10 @@ class MapPages:
         """Close the file."""
         os.close(self._fd)
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
+
     def metas(self) -> list[Meta]:
         """Both meta pages, as far as LMDB checks them too. Raises BrokenError."""
         first = self._meta(0, 0)

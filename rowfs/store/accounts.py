@@ -18,7 +18,8 @@ from typing import NamedTuple
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import ACCOUNTS, ID_KEY
 from rowfs.base.times import now_ns
-from rowfs.persist.blockmap import MapUpdate, Reader
+from rowfs.persist.blockmap import MapUpdate
+from rowfs.persist.mapread import Reader
 from rowfs.rules.usage import (
     ENDED_BYTES_MAX,
     NOTHING,

@@ -23,10 +23,11 @@ from errno import EROFS
 from rowfs.base.errors import BusyError, PoolError, ReadOnlyError
 from rowfs.base.format import DATA_FILE, JOURNAL_FILE, LOCK_FILE, MAP_DIR, META, POOL_KEY, PoolRecord, check_format
 from rowfs.base.units import BLOCK_BYTES
-from rowfs.persist.blockmap import BlockMap, MapDamagedError, MapUpdate, Reader, verify
+from rowfs.persist.blockmap import BlockMap, MapDamagedError, MapUpdate, verify
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock
 from rowfs.persist.journal import Journal
+from rowfs.persist.mapread import Reader
 from rowfs.store.derivedcheck import DerivedCheck
 from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck

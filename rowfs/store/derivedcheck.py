@@ -33,7 +33,7 @@ from rowfs.base.format import (
     DiskRecord,
     SnapshotRecord,
 )
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.mapread import Reader
 from rowfs.store.findings import Findings
 from rowfs.store.namecheck import NameCheck
 from rowfs.store.versioncheck import VersionCheck

@@ -11,7 +11,7 @@ from functools import partial
 
 from rowfs.base.errors import CorruptionError, NotFoundError
 from rowfs.base.format import GROUPS, GroupRecord
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.mapread import Reader
 from rowfs.store.records import Records, told
 
 

@@ -12,7 +12,8 @@ from functools import partial
 
 from rowfs.base.errors import UsageError
 from rowfs.base.format import LABELS, LIMITS, LOCKS, LabelsRecord, LimitsRecord, LockRecord
-from rowfs.persist.blockmap import MapUpdate, Reader
+from rowfs.persist.blockmap import MapUpdate
+from rowfs.persist.mapread import Reader
 from rowfs.rules.limits import DiskLimits, check_disk_limits
 from rowfs.rules.locks import REASON_CHARACTERS_MAX, UNLOCKED, Lock, check_lock
 from rowfs.rules.selectors import check_labels

@@ -39,7 +39,7 @@ from rowfs.base.format import (
     SnapshotRecord,
     TrashRecord,
 )
-from rowfs.persist.blockmap import Reader, Value
+from rowfs.persist.mapread import Reader, Value
 from rowfs.rules.policies import read_policies
 from rowfs.rules.usagecode import unpack
 from rowfs.store.accounts import OTHERS

@@ -7,7 +7,7 @@ from functools import partial
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import ID_KEY, POLICIES, PolicyRecord
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.mapread import Reader
 from rowfs.store.records import Records, told
 
 log = logging.getLogger(__name__)

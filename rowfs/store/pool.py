@@ -58,10 +58,11 @@ from rowfs.base.names import (
 from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.times import now_ns, stamp_ns
 from rowfs.base.units import BLOCK_BYTES, CAPACITY_BYTES_MAX, MIB, Epoch, check_disk_size, format_size
-from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapUpdate, Reader
+from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.hostfs import Lock, disable_copy_on_write, sync_directory
 from rowfs.persist.journal import Journal
+from rowfs.persist.mapread import Reader
 from rowfs.persist.pooldir import PoolDirectory
 from rowfs.persist.shares import Shares, shared_regions
 from rowfs.persist.space import Space, used_counts
@@ -289,6 +290,7 @@ class Pool:
         self.figures = Figures(self.versions, self.catalog, shares)
         self.holdings = Holdings(self)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
+        self._map.on_damage(self._map_damaged)
         self.was_clean = self.catalog.pool.clean
         self._check_length()
         if not self.read_only and not self.versions.damage:
@@ -700,6 +702,8 @@ class Pool:
     def distrust_map(self, why: str) -> None:
         """The map is damaged where LMDB would stumble over it: it is not asked any more, nor written to."""
         self._map.distrust(why)
+
+    def _map_damaged(self, why: str) -> None:
         self.versions.damaged(f"the block map: {why}")
         self.commits.fail(f"the block map is damaged: {why}")
 

@@ -12,7 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import ID_KEY, Record
-from rowfs.persist.blockmap import MapUpdate, Reader, Value
+from rowfs.persist.blockmap import MapUpdate
+from rowfs.persist.mapread import Reader, Value
 
 log = logging.getLogger(__name__)
 

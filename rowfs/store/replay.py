@@ -42,9 +42,10 @@ from rowfs.base.journalcode import JournalRecord
 from rowfs.base.pagecode import Coded
 from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.units import BlockAddress, BranchId, Epoch, PageIndex
-from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate, Value
+from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal
+from rowfs.persist.mapread import Value
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from rowfs.base.errors import CorruptionError
 from rowfs.base.format import BRANCHES, FORMAT_SEALED, ID_KEY, META, POOL_KEY, STRETCH_KEY, SUMS, PoolRecord
 from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.units import Epoch
-from rowfs.persist.blockmap import Reader
 from rowfs.persist.datafile import DataFile
+from rowfs.persist.mapread import Reader
 from rowfs.seal.reading import sums_on_disk
 from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck

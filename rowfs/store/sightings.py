@@ -29,7 +29,7 @@ from rowfs.base.format import (
 )
 from rowfs.base.pagecode import decode_many
 from rowfs.base.units import BLOCK_BYTES, PAGE_BYTES, BranchId, Epoch, PageIndex
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.mapread import Reader
 
 BATCH_VERSIONS = 256
 PLACES_TOLD = 4  # in a line for people

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from rowfs.base.format import TRASH, TrashRecord
-from rowfs.persist.blockmap import Reader
+from rowfs.persist.mapread import Reader
 from rowfs.store.model import Disk
 from rowfs.store.records import Records, told
 

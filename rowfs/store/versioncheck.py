@@ -16,7 +16,7 @@ from rowfs.base.errors import CorruptionError
 from rowfs.base.format import CHANGE_KEY, GROUP_PAGES, PAGE_KEY, PAGES
 from rowfs.base.pagecode import Coded, decode_many
 from rowfs.base.units import DISK_BYTES_MAX, HOLE, PAGE_BYTES, BranchId, PageIndex
-from rowfs.persist.blockmap import Reader, Value
+from rowfs.persist.mapread import Reader, Value
 from rowfs.store.findings import Findings
 from rowfs.store.namecheck import NameCheck
 from rowfs.store.owners import Owners

@@ -28,7 +28,8 @@ from rowfs.base import pagecode
 from rowfs.base.errors import CorruptionError
 from rowfs.base.format import EPOCH_MAX, page_key
 from rowfs.base.units import BranchId, Epoch, PageIndex
-from rowfs.persist.blockmap import BlockMap, Value
+from rowfs.persist.blockmap import BlockMap
+from rowfs.persist.mapread import Value
 from rowfs.persist.shares import Shares
 from rowfs.seal.sums import Sums
 from rowfs.store.model import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -66,6 +66,7 @@ class Model:
         self.disks: dict[str, Image] = {}
         self.snapshots: dict[tuple[str, str], Image] = {}
         self.refused = 0  # steps that ended with an error
+        self.on_step: Callable[[], None] | None = None
         self._numbers = FIRST_NUMBER
 
     def number(self) -> int:
@@ -82,6 +83,8 @@ class Model:
     def step(self) -> Iterator[list[bool]]:
         """One thing that is tried. The list is empty afterwards if it failed."""
         done = [True]
+        if self.on_step is not None:
+            self.on_step()
         try:
             yield done
         except (OSError, RowfsError):

@@ -53,19 +53,34 @@ class Rounds:
         self._preloaded, self._fresh, self._begin = preloaded, fresh, begin
         self._pool, self._mnt = directory / "pool", directory / "mnt"
         self._mnt.mkdir()
+        self.options: tuple[str, ...] = ()
+        self.round_s = ROUND_S
         self.log = directory / "calls"  # of the daemon's host calls, if there is no case
 
     def run(self, case: Case | None) -> Outcome:
         """One round. Raises Lost when anything is wrong that must not be."""
+        how = {"LD_PRELOAD": str(self._preloaded), "TORMENT_POOL": str(self._pool)}
+        return self.round(how | ({"TORMENT_LOG": str(self.log)} if case is None else case.environment))
+
+    def round(
+        self,
+        how: dict[str, str],
+        begun: Callable[[Model], None] = lambda model: None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """A round of a daemon with such an environment. `begun` is called before the script, `ended` before the pool is
+        opened again. Raises Lost.
+        """
         if self._pool.exists():
             shutil.rmtree(self._pool)
         shutil.copytree(self._fresh, self._pool)
         model, outcome = copy.deepcopy(self._begin), Outcome()
-        with self._daemon(case) as daemon, _deadline(daemon) as hung:
+        with self._daemon(how) as daemon, _deadline(daemon, self.round_s) as hung:
             assert daemon.stdout is not None
             word = daemon.stdout.readline()
             if word == b"ready\n":
                 script = Script(self._pool, self._mnt, model)
+                begun(model)
                 script.run()
                 with contextlib.suppress(RowfsError):
                     script.ask("umount")
@@ -75,20 +90,19 @@ class Rounds:
                 outcome.untidy = [word.decode(errors="replace").strip()] * (b"error: " not in word or b"fault" in word)
             code = daemon.wait()
             if hung:
-                raise Lost("the daemon hung")
+                raise Lost(f"the daemon hung: {self._last_words()}")
         if code not in IN_ORDER:
-            raise Lost(f"the daemon ended with {code}")
+            raise Lost(f"the daemon ended with {code}: {self._last_words()}")
+        ended()
         outcome.refused = model.refused
         self._hold(model)
         outcome.untidy += self._untidy()
         return outcome
 
     @contextlib.contextmanager
-    def _daemon(self, case: Case | None) -> Iterator[subprocess.Popen[bytes]]:
-        how = {"LD_PRELOAD": str(self._preloaded), "TORMENT_POOL": str(self._pool)}
-        how |= {"TORMENT_LOG": str(self.log)} if case is None else case.environment
+    def _daemon(self, how: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         daemon = subprocess.Popen(
-            [*self._command, str(self._pool), str(self._mnt), "--ready-fd", "1"],
+            [*self._command, str(self._pool), str(self._mnt), "--ready-fd", "1", *self.options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -126,10 +140,15 @@ class Rounds:
         if findings:
             raise Lost(f"check finds {findings[0]}")
 
-    def _untidy(self) -> list[str]:
+    def _log(self) -> list[str]:
         path = self._pool / "rowfs.log"
-        text = path.read_text(errors="replace") if path.exists() else ""
-        return [line for line in text.splitlines() if "unexpected" in line or "Traceback" in line or "fault" in line]
+        return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+    def _last_words(self) -> str:
+        return " / ".join(self._log()[-40:])
+
+    def _untidy(self) -> list[str]:
+        return [line for line in self._log() if "unexpected" in line or "Traceback" in line or "fault" in line]
 
 
 def crashed_pool(path: Path) -> Model:
@@ -178,7 +197,7 @@ def _read(pool: Pool, target: Disk | Snapshot) -> bytes:
 
 
 @contextlib.contextmanager
-def _deadline(daemon: subprocess.Popen[bytes]) -> Iterator[list[bool]]:
+def _deadline(daemon: subprocess.Popen[bytes], seconds: float) -> Iterator[list[bool]]:
     """Kill a daemon that takes too long, which ends whoever waits for it; the list is not empty then."""
     hung: list[bool] = []
 
@@ -186,7 +205,7 @@ def _deadline(daemon: subprocess.Popen[bytes]) -> Iterator[list[bool]]:
         hung.append(True)
         daemon.kill()
 
-    timer = threading.Timer(ROUND_S, kill)
+    timer = threading.Timer(seconds, kill)
     timer.start()
     try:
         yield hung
