@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from rowfs.store.pool import Pool
 
 
+PAUSE = 256  # branches or snapshots that are gone through before others may work
+
+
 @dataclass(eq=False)
 class Family:
     """Branches that hang together, the disks on them, and the snapshots on them that are in the trash."""
@@ -37,6 +40,12 @@ class Family:
     disks: list[Disk] = field(default_factory=list)
     trashed: list[Snapshot] = field(default_factory=list)
     state: object = None  # what the figures of its disks rest on
+    settled: bool = False  # nothing in it is on its way to be free
+
+    @property
+    def number(self) -> int:
+        """That tells it from others, as long as its branches are there."""
+        return self.branches[0].id if self.branches else 0
 
 
 class _Leaders:
@@ -66,10 +75,12 @@ class Holdings:
         self._catalog = pool.catalog
         self._figures = pool.figures
         self._states: dict[object, object] = {}  # each of those of the last count
-        self._known: dict[tuple[str, int], tuple[tuple[object, ...], int]] = {}
+        self._known: dict[tuple[str, int, int], tuple[tuple[object, ...], int]] = {}  # by what, whose, and family
+        self._told: set[tuple[str, int, int]] = set()  # of these, those of the count that goes on
 
     def count(self) -> Generator[None, None, dict[int, Held]]:
         """What there is, by the ids of disks and policies. Pauses now and then; what changes meanwhile may be in it."""
+        self._told = set()
         families = yield from self._families()
         of_branch = {branch.id: family for family in families for branch in family.branches}
         found: dict[int, Held] = {}
@@ -83,16 +94,19 @@ class Holdings:
             amounts = None if held_bytes is None else (0, 0, 0, 0, held_bytes)
             found[number] = Held(Kind.DISK, amounts, there=False)
         found |= yield from self._policies(of_branch)
-        self._known = {key: known for key, known in self._known.items() if key[1] in found}
+        self._known = {key: known for key, known in self._known.items() if key in self._told}
         return found
 
     # Families
 
     def _families(self) -> Generator[None, None, list[Family]]:
         leaders = _Leaders(self._catalog.branches)
-        for branch in list(self._catalog.branches.values()):
+        branches = list(self._catalog.branches.values())
+        for step, branch in enumerate(branches):
             if branch.origin is not None:
                 leaders.join(branch.id, branch.origin.id)
+            if not step % PAUSE:
+                yield
         disks: list[tuple[Disk, BranchId]] = []
         for disk in list(self._catalog.disks.values()):
             on = list(_branches_of(disk))
@@ -101,19 +115,23 @@ class Holdings:
             disks += [(disk, number) for number in on[:1]]
             yield
         found: dict[BranchId, Family] = {}
-        for branch in list(self._catalog.branches.values()):
+        for step, branch in enumerate(branches):
             found.setdefault(leaders.of(branch.id), Family()).branches.append(branch)
+            if not step % PAUSE:
+                yield
         for disk, number in disks:
             found.setdefault(leaders.of(number), Family()).disks.append(disk)
         for entry in self._pool.trash:
             for snapshot in self._pool.trash.snapshots(entry):
                 found.setdefault(leaders.of(snapshot.branch), Family()).trashed.append(snapshot)
         states = {}
+        unsettled = yield from self._unsettled()
         ending = {removal.branch for removal in self._catalog.removals.values() if removal.epoch == EPOCH_MAX}
         for family in found.values():
             state = self._state(family, ending)
             family.state = self._states.get(state, state)  # the same object, as long as nothing changes
             states[family.state] = family.state
+            family.settled = not any(branch.id in unsettled for branch in family.branches)
             yield
         self._states = states
         return list(found.values())
@@ -130,11 +148,14 @@ class Holdings:
         """Whether there is one disk, and no block of it can be elsewhere."""
         return len(family.disks) == 1 and not family.trashed and not self._pool.space.shares
 
-    def _is_settled(self, family: Family) -> bool:
-        """Whether nothing in it is on its way to be free."""
-        here = {branch.id for branch in family.branches}
-        pending = {removal.branch for removal in self._catalog.removals.values()}
-        return not (here & pending or here & {branch for branch, _, _ in self._pool.io.revisits})
+    def _unsettled(self) -> Generator[None, None, set[BranchId]]:
+        """The branches on which something is on its way to be free."""
+        found = {removal.branch for removal in self._catalog.removals.values()}
+        for step, (branch, _, _) in enumerate(list(self._pool.io.revisits)):
+            found.add(branch)
+            if not step % PAUSE:
+                yield
+        return found
 
     # Figures
 
@@ -142,11 +163,11 @@ class Holdings:
         size, mapped = (disk.size_bytes, disk.mapped_bytes) if disk.head is not None else (0, 0)
         chain = tuple(snapshot.id for snapshot in disk.chain.values())
         figure = self._snapshots(disk, family)
-        snapshots = yield from self._known_or("snapshots", disk.id, (family.state, *chain), figure)
+        snapshots = yield from self._known_or(("snapshots", disk.id, 0), (family.state, *chain), figure)
         shared: int | None = 0
         if not self._is_alone(family):
             figure = self._shared(disk)
-            shared = yield from self._known_or("shared", disk.id, (family.state, disk.head, *chain), figure)
+            shared = yield from self._known_or(("shared", disk.id, 0), (family.state, disk.head, *chain), figure)
         if snapshots is None or shared is None or trash is None:
             return Held(Kind.DISK, None)
         return Held(Kind.DISK, (size, mapped, snapshots, shared, trash))
@@ -154,7 +175,7 @@ class Holdings:
     def _snapshots(self, disk: Disk, family: Family) -> Pausing:
         if not disk.chain:
             return 0
-        if self._is_alone(family) and self._is_settled(family):
+        if self._is_alone(family) and family.settled:
             return self._written(family) - disk.mapped_bytes * (disk.head is not None)
         return (yield from self._figures.freed_by(list(disk.chain.values())))
 
@@ -181,9 +202,11 @@ class Holdings:
 
     def _policies(self, of_branch: dict[BranchId, Family]) -> Generator[None, None, dict[int, Held]]:
         taken: dict[int, list[Snapshot]] = {number: [] for number in self._pool.policies.all.readable}
-        for snapshot in self._catalog.snapshots.values():
+        for step, snapshot in enumerate(list(self._catalog.snapshots.values())):
             if snapshot.policy is not None and snapshot.kind == POLICY:
                 taken.setdefault(snapshot.policy, []).append(snapshot)
+            if not step % PAUSE:
+                yield
         found = {}
         for number, snapshots in taken.items():
             policy = self._pool.policies.all.readable.get(number)
@@ -196,21 +219,36 @@ class Holdings:
         self, what: str, number: int, snapshots: list[Snapshot], of_branch: dict[BranchId, Family]
     ) -> Generator[None, None, int | None]:
         """What comes back if all of these are deleted together."""
-        families = {family: None for item in snapshots if (family := of_branch.get(item.branch)) is not None}
-        rests_on = *(family.state for family in families), *(item.id for item in snapshots)
-        return (yield from self._known_or(what, number, rests_on, self._figures.freed_by(snapshots)))
+        by_family: dict[Family, list[Snapshot]] = {}
+        for item in snapshots:
+            if (family := of_branch.get(item.branch)) is not None:
+                by_family.setdefault(family, []).append(item)
+        if self._pool.space.shares:  # families may have blocks in common
+            rests_on = *(family.state for family in by_family), *(item.id for item in snapshots)
+            return (yield from self._known_or((what, number, 0), rests_on, self._figures.freed_by(snapshots)))
+        total = 0
+        for family, items in by_family.items():
+            rests_on = family.state, *(item.id for item in items)
+            figure = self._figures.freed_by(items)
+            part = yield from self._known_or((what, number, family.number), rests_on, figure)
+            if part is None:
+                return None
+            total += part
+        return total
 
     def _known_or(
-        self, what: str, number: int, rests_on: tuple[object, ...], figure: Pausing
+        self, key: tuple[str, int, int], rests_on: tuple[object, ...], figure: Pausing
     ) -> Generator[None, None, int | None]:
         """A figure, counted if what it rests on changed; None where the map is damaged, which is logged."""
-        known = self._known.get((what, number))
+        self._told.add(key)
+        yield
+        known = self._known.get(key)
         if known is None or not _same(known[0], rests_on):
             try:
                 known = rests_on, (yield from figure)
             except CorruptionError:
                 return None
-            self._known[what, number] = known
+            self._known[key] = known
         return known[1]
 
 
