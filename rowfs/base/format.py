@@ -271,7 +271,7 @@ class SnapshotRecord(Record):
     description: str = ""
     referenced_blocks: int = 0  # what it maps
     written_blocks: int = 0  # owned by versions after the snapshot before it on its branch
-    changed_ns: int = 0  # when it was renamed; 0: never
+    changed_ns: int = 0  # when it was renamed or described anew; 0: never
     policy: int | None = None  # the policy that took it, be it gone; None: somebody else did
     due_ns: int | None = None  # when the run that took it was due
     failed: bool = False  # its run says that it is not what it should be: it counts for no rule

@@ -1,4 +1,4 @@
-"""`label`, `lock`: what people say of disks and snapshots."""
+"""`label`, `describe`, `lock`: what people say of disks and snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rowfs.cli.output import local_time, say, say_json
 from rowfs.cli.selecting import chosen_snapshots
 from rowfs.cli.session import ask, find_snapshot, list_disk
 from rowfs.rules.selectors import parse_changes
-from rowfs.verbs.marks import LABEL, LOCK
+from rowfs.verbs.marks import DESCRIBE, LABEL, LOCK
 
 
 @command(LABEL)
@@ -30,6 +30,20 @@ def label(address: Address, changes: tuple[str, ...], as_json: bool) -> None:
         say_json({"labels": found})
     elif not changes:
         say(*(f"{key}={value}" for key, value in found.items()))
+
+
+@command(DESCRIBE)
+def describe(address: Address, text: str | None, as_json: bool) -> None:
+    """Carries out `rowfs describe`."""
+    disk, name = need_snapshot(address)
+    if text is None:
+        found = find_snapshot(list_disk(address.mount, disk), name)["description"]
+    else:
+        found = ask(address.mount, "describe", disk=disk, snapshot=name, description=text)["description"]
+    if as_json:
+        say_json({"description": found})
+    elif text is None and found:
+        say(found)
 
 
 @command(LOCK)

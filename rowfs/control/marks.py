@@ -14,7 +14,7 @@ from rowfs.rules.times import parse_instant
 from rowfs.service.objects import lock_object
 from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
-from rowfs.verbs.marks import LABEL, LOCK, RELEASE
+from rowfs.verbs.marks import DESCRIBE, LABEL, LOCK, RELEASE
 
 
 class MarkMethods:
@@ -27,7 +27,7 @@ class MarkMethods:
 
     def table(self) -> dict[str, Method]:
         """The methods by name."""
-        return {"label": self.label, "lock": self.lock, "release": self.release}
+        return {"label": self.label, "describe": self.describe, "lock": self.lock, "release": self.release}
 
     async def label(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Set labels of a disk or a snapshot, or take them away."""
@@ -38,6 +38,14 @@ class MarkMethods:
         self._marking.label(thing, parse_changes(changes))
         await self._service.committer.commit()
         return {"labels": thing.labels}
+
+    async def describe(self, caller: Caller, params: Params) -> dict[str, Any]:
+        """Another description for a snapshot, or none."""
+        disk, name, description = parameters(params, DESCRIBE)
+        snapshot = self._catalog.snapshot(self._catalog.chain(disk), name)
+        self._marking.describe(snapshot, description)
+        await self._service.committer.commit()
+        return {"description": snapshot.description}
 
     async def lock(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """Keep snapshots from being deleted."""

@@ -1,7 +1,8 @@
-"""The figures of disks and snapshots as extended attributes user.rowfs.* of the files."""
+"""The figures and marks of disks and snapshots as extended attributes user.rowfs.* of the files."""
 
 from __future__ import annotations
 
+from rowfs.base.times import now_ns
 from rowfs.mount.inodes import Chain, Directory, Node
 from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
 from rowfs.service.service import Service
@@ -9,7 +10,7 @@ from rowfs.store.model import Disk, Snapshot
 
 PREFIX = "user.rowfs."
 
-_DISK = ("size_bytes", "mapped_bytes", "created", "modified", "snapshots")
+_DISK = ("size_bytes", "mapped_bytes", "created", "modified", "snapshots", "labels")
 _SNAPSHOT = (
     "created",
     "size_bytes",
@@ -19,6 +20,8 @@ _SNAPSHOT = (
     "consistency",
     "kind",
     "description",
+    "labels",
+    "lock",
 )
 _MOUNT = ("pool", "uuid", "capacity_bytes", "used_bytes", "free_bytes", "read_only")
 
@@ -43,6 +46,12 @@ async def value(service: Service, node: Node, name: str) -> str | None:
     if name not in names(node):
         return None
     field = name.removeprefix(PREFIX)
+    if field == "labels":
+        assert isinstance(node, Disk | Snapshot), "nothing else has labels"
+        return ",".join(f"{key}={text}" for key, text in node.labels.items())
+    if field == "lock":
+        assert isinstance(node, Snapshot), "nothing else is locked"
+        return node.lock.described(now) if node.lock.keeps(now := now_ns()) else ""
     match node:
         case Disk():
             found = len(node.chain) if field == "snapshots" else disk_object(node, [], [])[field]

@@ -1,4 +1,4 @@
-"""Setting labels and locks."""
+"""Setting labels, descriptions and locks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rowfs.base.errors import LockedError, UsageError
 from rowfs.base.format import TEMPORARY
-from rowfs.base.times import now_ns
+from rowfs.base.names import check_description
+from rowfs.base.times import now_ns, stamp_ns
 from rowfs.rules import locks, selectors
 from rowfs.rules.locks import Lock
 from rowfs.store.model import Disk, Snapshot, address
@@ -35,6 +36,14 @@ class Marking:
             self._events.of_disk("label", thing, said)
         else:
             self._events.of_snapshot("label", thing, said)
+
+    def describe(self, snapshot: Snapshot, description: str) -> None:
+        """Say something else of a snapshot. Raises UsageError for what is no text, or too long."""
+        self._pool.check_writable()
+        snapshot.description = check_description(description)
+        snapshot.changed_ns = max(snapshot.changed_ns, stamp_ns())
+        self._pool.catalog.touch(snapshot)
+        self._events.of_snapshot("describe", snapshot)
 
     def lock(
         self, snapshots: Sequence[Snapshot], until_ns: int | None, compliance: bool = False, reason: str = ""

@@ -46,6 +46,39 @@ labels at most. They go with what they are of: a clone has none, and a disk that
 """,
 )
 
+DESCRIBE = Verb(
+    name="describe",
+    place="marks:describe",
+    about="Say what a snapshot is, or show what was said.",
+    text="TEXT takes the place of the description that it was taken with; an empty one takes it away.",
+    examples=(
+        "rowfs describe /mnt/rowfs/vm1@before 'before the upgrade to 13'",
+        "rowfs describe /mnt/rowfs/vm1@before",
+    ),
+    inputs=(
+        Input(
+            "address",
+            Kind.ADDRESS,
+            metavar="PATH/DISK@NAME",
+            params=(Param("disk", Kind.NAME), Param("snapshot", Kind.NAME)),
+        ),
+        Input("text", Kind.TEXT, metavar="TEXT", required=False, params=(Param("description", Kind.TEXT),)),
+        JSON,
+    ),
+    method="describe",
+    errors=(Failure("no such snapshot", "ENOENT"),),
+    changes=True,
+    result='`{"description": text}`. At most 65,536 bytes of text; empty: none',
+    manual="""\
+Sets the description of a snapshot, also of a locked one or of a deleted disk's; without `TEXT` it prints what there is.
+`rowfs info` shows it, and plain tools read it as the extended attribute `user.rowfs.description`. JSON: `description`.
+
+    $ rowfs describe /mnt/rowfs/vm1@before 'before the upgrade to 13'
+    $ rowfs describe /mnt/rowfs/vm1@before
+    before the upgrade to 13
+""",
+)
+
 LOCK = Verb(
     name="lock",
     place="marks:lock",

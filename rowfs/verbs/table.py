@@ -8,7 +8,7 @@ from rowfs.verbs.events import EVENTS
 from rowfs.verbs.groups import GROUP, GROUP_SNAPSHOT
 from rowfs.verbs.limits import LIMIT
 from rowfs.verbs.looking import DIFF, EXTENTS, HOLD, INFO, LIST
-from rowfs.verbs.marks import LABEL, LOCK, RELEASE
+from rowfs.verbs.marks import DESCRIBE, LABEL, LOCK, RELEASE
 from rowfs.verbs.plot import PLOT
 from rowfs.verbs.policies import POLICY
 from rowfs.verbs.pools import CHECK, HELLO, INIT, MOUNT, UMOUNT
@@ -40,6 +40,7 @@ DECLARED: tuple[Declared, ...] = (
     GROUP_SNAPSHOT,
     GROUP,
     LABEL,
+    DESCRIBE,
     LOCK,
     RELEASE,
     LIMIT,

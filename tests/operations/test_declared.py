@@ -27,6 +27,7 @@ GIVEN: dict[str, Any] = {
     "size_bytes": B,
     "changes": ["env=prod"],
     "policy": "nightly",
+    "description": "why",
     "address": 1,
     "data": base64.b64encode(bytes(B)).decode(),
 }

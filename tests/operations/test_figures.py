@@ -8,7 +8,7 @@ from rowfs.mount import attributes
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B
 
-DISK = {"size_bytes", "mapped_bytes", "created", "modified", "snapshots"}
+DISK = {"size_bytes", "mapped_bytes", "created", "modified", "snapshots", "labels"}
 SNAPSHOT = {
     "created",
     "size_bytes",
@@ -18,6 +18,8 @@ SNAPSHOT = {
     "consistency",
     "kind",
     "description",
+    "labels",
+    "lock",
 }
 MOUNT = {"pool", "uuid", "capacity_bytes", "used_bytes", "free_bytes", "read_only"}
 
@@ -49,7 +51,22 @@ async def test_a_snapshot_tells_its_figures(fs: Fs) -> None:
     ]
     assert (found["consistency"], found["kind"], found["description"]) == ("crash", "user", "")
     disk = (await fs.ask("list"))[0]
-    assert {name: str(value) for name, value in disk["snapshots"][0].items() if name in SNAPSHOT} == found
+    marks = ("labels", "lock")
+    told = {name: str(value) for name, value in disk["snapshots"][0].items() if name in SNAPSHOT and name not in marks}
+    assert told | dict.fromkeys(marks, "") == found
+
+
+async def test_labels_locks_and_descriptions_are_read_by_name(fs: Fs) -> None:
+    await fs.disk("vm", 4)
+    await fs.snapshot("vm", "s")
+    await fs.ask("label", disk="vm", changes=["env=prod", "owner=db"])
+    await fs.ask("label", disk="vm", snapshot="s", changes=["keep=yes"])
+    await fs.ask("lock", disk="vm", snapshots=["s"], reason="audit")
+    await fs.ask("describe", disk="vm", snapshot="s", description="before\nthe upgrade")
+    assert (await figures(fs, "vm"))["labels"] == "env=prod,owner=db"
+    found = await figures(fs, ".snapshots/vm/s")
+    assert (found["labels"], found["lock"]) == ("keep=yes", "a hold (audit)")
+    assert found["description"] == "before\nthe upgrade"
 
 
 async def test_the_mount_tells_its_figures(fs: Fs) -> None:

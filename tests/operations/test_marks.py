@@ -126,3 +126,18 @@ async def test_a_lock_that_is_set_while_figures_are_counted_holds(fs: Fs, monkey
     monkeypatch.setattr(deletion, "counted", counted)
     await fails(fs, EPERM, "delete", disk="vm", snapshots=["a", "b"])
     assert list(fs.pool.catalog.disk("vm").chain) == list("abcd")
+
+
+async def test_a_description_can_be_changed_and_is_durable(fs: Fs) -> None:
+    await chain(fs)
+    await fs.ask("lock", disk="vm", snapshots=["a"])
+    assert await fs.ask("describe", disk="vm", snapshot="a", description="why") == {"description": "why"}
+    after = fs.after_a_crash().pool.catalog.disk("vm").chain["a"]
+    assert after.description == "why" and after.changed_ns >= after.created_ns
+    (event,) = [event for event in fs.pool.catalog.events.read(0) if event.verb == "describe"]
+    assert (event.disk, event.snapshot) == ("vm", "a")
+    await fs.ask("delete", disk="vm")
+    await fs.ask("describe", disk="vm", snapshot="a", description="")
+    assert fs.pool.catalog.chain("vm").chain["a"].description == ""
+    await fails(fs, ENOENT, "describe", disk="vm", snapshot="x", description="")
+    await fails(fs, EINVAL, "describe", disk="vm", snapshot="a", description="x" * 65_537)

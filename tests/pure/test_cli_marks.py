@@ -125,3 +125,13 @@ def test_locks_and_labels_are_shown(world: World) -> None:
     out = world.run("info", world.mount / "a@x")[1]
     assert "held until it is released (audit)" in out and "env=test" in out
     assert "env=prod" in world.run("info", world.mount / "a")[1]
+
+
+def test_describe_sets_and_shows(world: World) -> None:
+    world.answer(describe={"description": "why"}, list=[disk("a", snapshot("x", description="so"))])
+    assert world.run("describe", world.mount / "a@x", "why") == (0, "", "")
+    assert world.asked() == [("describe", {"disk": "a", "snapshot": "x", "description": "why"})]
+    assert world.run("describe", world.mount / "a@x")[1] == "so\n"
+    assert json.loads(world.run("describe", world.mount / "a@x", "", "--json")[1]) == {"description": "why"}
+    assert world.asked()[-1][1]["description"] == ""
+    assert world.run("describe", world.mount / "a", "why")[0] == 2
