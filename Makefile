@@ -12,7 +12,7 @@ LEVELS := tests/pure tests/store tests/operations tests/mount tests/faults
 MOUNTED := grep -qsF " $(realpath .)/$(MNT) fuse.rowfs " /proc/mounts
 
 .NOTPARALLEL:
-.PHONY: help run umount stop test check sanitize format docs man demo bench bench-peers bench-databases clean
+.PHONY: help run umount stop test check sanitize format docs man demo bench bench-peers bench-databases bench-ageing clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ bench-peers: ## measure rowfs beside qcow2, a plain file, XFS and btrfs, all in 
 bench-databases: ## measure databases on rowfs beside a plain file, qcow2 and a C server, all in turn (root, 30 GiB)
 	@tools/setup --bench
 	@$(PY) tools/bench_databases.py $(ARGS)
+
+bench-ageing: ## age a disk by random overwrites beside snapshots, and tell what users notice (35 GiB, 7 minutes)
+	@tools/setup
+	@$(PY) tools/bench_ageing.py $(ARGS)
 
 clean: ## remove what make made, .venv included; never the pool
 	@if $(MOUNTED); then echo './$(MNT) is mounted: run make umount first' >&2; exit 1; fi

@@ -29,7 +29,14 @@ MAY_IMPORT = {
 }
 # The C extension has floors of its own: each part, and what it includes is further down.
 NATIVE = (
-    *(("_native",), ("_receive",), ("_hotpath",), ("_reads", "_syncs"), ("_writes",), ("_verify", "_workers")),
+    *(
+        ("_native",),
+        ("_receive",),
+        ("_hotpath",),
+        ("_reads", "_syncs"),
+        ("_writes",),
+        ("_pagecode", "_verify", "_workers"),
+    ),
     *(("_engine",), ("_crc32c", "_record", "_transfer", "_wake"), ("_base",)),
 )
 TOP_MODULES: dict[str, set[str]] = {"__init__.py": set(), "__main__.py": {"cli"}}

@@ -18,7 +18,8 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -43,7 +44,18 @@ _ADDRESS_MASK = np.array((1 << 8 * ADDRESS_BYTES) - 1)  # not an int, which nump
 
 
 def encode(key: bytes, addresses: array[int], owned: bytearray) -> bytes:
-    """The value that stores a page version under `key`. `addresses` has 512 items, `owned` 512 bytes of 0 or 1."""
+    """The value that stores a page version under `key`: of 512 addresses, and a byte for each, not 0 if it is owned."""
+    return _encode(key, addresses, owned)
+
+
+def encode_with(function: Encode | None) -> None:
+    """Have `function` do from now on what `encode` does, to the byte; None: it is done here again."""
+    global _encode  # noqa: PLW0603
+    _encode = function or encode_here
+
+
+def encode_here(key: bytes, addresses: array[int], owned: bytearray) -> bytes:
+    """As `encode`, in Python."""
     places = np.frombuffer(addresses, np.int64)
     owns = np.frombuffer(owned, np.uint8) != 0
     mapped = places != HOLE
@@ -58,6 +70,10 @@ def encode(key: bytes, addresses: array[int], owned: bytearray) -> bytes:
     else:
         codec, body = CODEC_RUNS, _encode_runs(places, owns, mapped, starts)
     return HEADER.pack(codec, zlib.crc32(body, zlib.crc32(key))) + body
+
+
+Encode: TypeAlias = Callable[[bytes, "array[int]", bytearray], bytes]
+_encode: Encode = encode_here
 
 
 def decode(key: bytes, value: bytes | memoryview) -> tuple[array[int], bytearray]:

@@ -14,6 +14,7 @@
  *     reply_count, at any later time on the same thread. It must not raise; if it does, the request is answered EIO.
  */
 #include "_hotpath.h"
+#include "_pagecode.h"
 #include "_receive.h"
 #include "_verify.h"
 
@@ -256,6 +257,8 @@ static PyMethodDef methods[] = {
      " readable, or epoll_fd"},
     {"wake_fd", native_wake_fd, METH_NOARGS, "A descriptor that is readable when `linger` has left something to do"},
     {"served", native_served, METH_NOARGS, "How many reads, writes and syncs were answered without Python, and how many of the syncs with a record of the journal"},
+    {"encode_page", native_encode_page, METH_VARARGS,
+     "encode_page(key, addresses, owned): what stores a page version, as rowfs.base.pagecode.encode has it"},
     {"active", active, METH_NOARGS, "Whether pyfuse3's session was made through this module"},
     {NULL, NULL, 0, NULL},
 };

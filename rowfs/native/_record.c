@@ -14,7 +14,6 @@ enum {
     DATA = 254,
     PLACE = 255,
 
-    VERSION_KEY_BYTES = 12,
     VERSION_HEADER_BYTES = 5,
     CODEC_RUNS = 1,
     CODEC_PLAIN = 2,
@@ -26,6 +25,8 @@ enum {
 
     COUNTED_BYTES = 6 * 8,
 };
+
+_Static_assert(VERSION_HEADER_BYTES + PLAIN_BYTES + 2 /* of put_address */ <= VERSION_ROOM_BYTES, "room for any version");
 
 /* CRC-32 as zlib has it, eight bytes at a time. */
 
@@ -129,6 +130,17 @@ static size_t put_plain(char *body, const int64_t *addresses, const char *owned)
     return at - body;
 }
 
+size_t record_version(char *value, const char *key, const int64_t *addresses, const char *owned) {
+    char *body = value + VERSION_HEADER_BYTES;
+    size_t size = put_runs(body, addresses, owned);
+
+    value[0] = size ? CODEC_RUNS : CODEC_PLAIN;
+    if (size == 0)
+        size = put_plain(body, addresses, owned);
+    put_u32(value + 1, checksum(checksum(0, key, VERSION_KEY_BYTES), body, size));
+    return VERSION_HEADER_BYTES + size;
+}
+
 /* Entries */
 
 static char *begin_entry(struct record *record, int table, size_t key_bytes, size_t value_bytes) {
@@ -154,19 +166,15 @@ void record_begin(struct record *record, char *room) {
 }
 
 void record_page(struct record *record, const struct version *version, const int64_t *addresses, const char *owned) {
-    char *key = begin_entry(record, PAGES, VERSION_KEY_BYTES, 0), *value = key + VERSION_KEY_BYTES,
-         *body = value + VERSION_HEADER_BYTES;
+    char *key = begin_entry(record, PAGES, VERSION_KEY_BYTES, 0);
     uint32_t parts[] = {htobe32(version->branch), htobe32(version->page), htobe32(version->epoch)};
-    size_t size = put_runs(body, addresses, owned);
+    size_t size;
 
     _Static_assert(sizeof(parts) == VERSION_KEY_BYTES, "a key");
     memcpy(key, parts, sizeof(parts));
-    value[0] = size ? CODEC_RUNS : CODEC_PLAIN;
-    if (size == 0)
-        size = put_plain(body, addresses, owned);
-    put_u32(value + 1, checksum(checksum(0, key, VERSION_KEY_BYTES), body, size));
-    put_u16(key - 2, VERSION_HEADER_BYTES + size);
-    record->size += VERSION_HEADER_BYTES + size;
+    size = record_version(key + VERSION_KEY_BYTES, key, addresses, owned);
+    put_u16(key - 2, size);
+    record->size += size;
 }
 
 void record_counts(struct record *record, const struct counts *counts) {

@@ -5,6 +5,8 @@
 
 #include "_base.h"
 
+enum { VERSION_KEY_BYTES = 12, VERSION_ROOM_BYTES = 3200 };
+
 /* What names a version of a page. */
 struct version {
     uint32_t branch, page, epoch;
@@ -28,6 +30,8 @@ struct record {
     size_t size; /* until now */
 };
 
+/* The value that stores a version of a page under a key, in so much room: how many bytes it has. */
+size_t record_version(char *value, const char *key, const int64_t *addresses, const char *owned);
 /* How many bytes a record takes at most, in whole blocks. */
 size_t record_room(size_t pages, size_t disks, size_t blocks);
 /* In this order: begin in so much room, pages, counts, blocks, end. */

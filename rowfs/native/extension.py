@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from rowfs.base import pagecode
 from rowfs.persist.datafile import DataFile
 from rowfs.seal import crc32c
 from rowfs.store.model import Disk, Snapshot, State
@@ -67,6 +68,7 @@ def _load() -> ModuleType | None:
 module: Any = _load()
 if module is not None:
     crc32c.compute_with(module.block_sums)
+    pagecode.encode_with(module.encode_page)
 
 
 def hand_to(handlers: Handlers) -> None:

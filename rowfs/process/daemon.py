@@ -48,6 +48,7 @@ log = logging.getLogger("rowfs")
 
 SWITCH_INTERVAL_S = 0.0002  # with Python's 5 ms the commit thread starves beside a busy event loop
 ELSEWHERE_S = 5.0  # namespaces come and go, as services are started
+RESTING_S = 1.0  # until no file is open any more for what is written back ahead of snapshots: milliseconds
 NAMED = "".join(
     sorted(set(string.punctuation) - set("%,\\"))
 )  # beside letters and digits: as they are in a mount's source
@@ -259,6 +260,8 @@ class Daemon:
 
     async def _unmount(self, force: bool) -> None:
         """For the socket. Raises BusyError; StorageError when not everything became durable."""
+        with trio.move_on_after(RESTING_S):
+            await self._service.committer.ahead.rest()
         await run_apart(self._take_down, force)
         if force:
             session.terminate()

@@ -366,7 +366,7 @@ class Committer:
                 await trio.sleep(math.inf)
             pressing = self._pressing()
             if self._step(pace.slice_s(pressing)):
-                self.rate.note(trio.current_time(), reclaimer.done_blocks)
+                self.rate.note(trio.current_time(), reclaimer.freed_blocks)
                 quiet, seen = seen == self._requests(), self._requests()
                 await trio.sleep(pace.PAUSE_S if quiet or self._hurried else pace.pause_s(pressing, reclaimer.removals))
                 continue

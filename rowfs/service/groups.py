@@ -92,7 +92,7 @@ class GroupVerbs:
 
     async def _flush(self, disks: Collection[Disk]) -> None:
         """As KernelCache.flush, of all of them."""
-        self._service.committer.ahead.expect()
+        self._service.committer.ahead.expect(*disks)
         turns = trio.CapacityLimiter(FLUSHES_MAX)
         errors: list[RowfsError] = []
 

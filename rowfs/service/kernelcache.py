@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from errno import ESTALE
@@ -26,6 +27,9 @@ from rowfs.store.model import Disk
 
 RENAME_NOREPLACE = 1  # renameat2(2)
 CLONE_FILES = 0x400  # unshare(2)
+STDERR = 2
+WRITE, WRITE_AND_WAIT = 2, 7  # SYNC_FILE_RANGE_*, linux/fs.h
+EXACT_SINCE = (6, 16)  # of Linux: FUSE writes back the pages themselves, not copies that nobody can wait for
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,12 +66,16 @@ async def run_apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 def leave_session() -> None:
-    """Give this thread descriptors of its own, without /dev/fuse. It must not be used for anything else afterwards."""
+    """Give this thread descriptors of its own, without /dev/fuse. It must not be used for anything else afterwards.
+
+    Nor pipes: a process that waits for the end of one would not see it, as the one that keeps a file system frozen.
+    """
     if _libc.unshare(CLONE_FILES) != 0:
         return  # not allowed in some containers: then only a kill at the wrong moment hangs
     for name in os.listdir("/proc/thread-self/fd"):
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/thread-self/fd/{name}") == "/dev/fuse":
+            leads_to = os.readlink(f"/proc/thread-self/fd/{name}")
+            if leads_to == "/dev/fuse" or (leads_to.startswith("pipe:") and int(name) > STDERR):
                 os.close(int(name))
 
 
@@ -102,7 +110,17 @@ class KernelCache:
             _flush_device(loop)
         with self.as_own(), self._root() as root, contextlib.suppress(FileNotFoundError), _opened(name, root) as fd:
             if os.fstat(fd).st_ino == inode:
-                os.fsync(fd)
+                _flush_file(fd)
+
+    async def hand_over(self, disk: Disk) -> None:
+        """The kernel begins to hand over what was written to the disk's file; nothing of ours has it open on return."""
+        with contextlib.suppress(OSError):
+            await run_apart(self._hand_over, disk.name, disk_inode(disk.inode))
+
+    def _hand_over(self, name: str, inode: int) -> None:
+        with self.as_own(), self._root() as root, _opened(name, root) as fd:
+            if os.fstat(fd).st_ino == inode:
+                write_back(fd)
 
     @contextlib.contextmanager
     def _root(self) -> Iterator[int]:
@@ -179,4 +197,39 @@ def _flush_device(loop: Loop) -> None:
                 return
         except OSError:  # detached meanwhile
             return
-        os.fsync(fd)
+        write_and_wait(fd)  # not fsync: that would have the loop driver sync our file, and so ask for a commit
+
+
+def _flush_file(fd: int) -> None:
+    # fsync keeps writers from the file until it is done: what can be on its way by then, should be. It is to wait for
+    # all that is on its way, nevertheless: without that lock this takes for ever beside writers, who go on.
+    write_back(fd)
+    os.fsync(fd)
+
+
+def waits_for_pages(release: str) -> bool:
+    """Whether Linux of this release waits for what it writes back in FUSE."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return numbers is not None and tuple(map(int, numbers.groups())) >= EXACT_SINCE
+
+
+WAITS_FOR_PAGES = waits_for_pages(os.uname().release)
+
+
+def write_and_wait(fd: int, start: int = 0, length: int = 0) -> None:
+    """Have the kernel write back what it holds of a range of a file or device, and wait; `length` 0: up to the end.
+
+    Unlike fsync(2) it takes no lock that keeps others from writing. Raises OSError.
+    """
+    _sync_file_range(fd, start, length, WRITE_AND_WAIT)
+
+
+def write_back(fd: int, start: int = 0, length: int = 0) -> None:
+    """Have the kernel begin to write back what it holds of a range, as above, without a wait. Raises OSError."""
+    _sync_file_range(fd, start, length, WRITE)
+
+
+def _sync_file_range(fd: int, start: int, length: int, flags: int) -> None:
+    if _libc.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(length), ctypes.c_uint(flags)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

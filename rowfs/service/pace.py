@@ -1,7 +1,7 @@
 """How fast to reclaim beside requests: the more is owed, the larger the share of time.
 
-What is owed are the blocks of deleted snapshots and disks that were not looked at yet, and those that are free with the
-next commit. They are meant to stay below a tenth of what is allocated.
+What is owed are the blocks of deleted snapshots and disks that are yet to be freed, at most, and those that are free
+with the next commit. They are meant to stay below a tenth of what is allocated.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class Service:
         self.committer = Committer(pool, self.requests)
         self.cache = KernelCache(self.own, invalidate)
         self.writeback = Writeback(self.own, self.cache.as_own)
+        self.committer.ahead.hand_over = self.cache.hand_over
         self.freezes = Freezes()
 
     async def check_writable(self) -> None:
@@ -314,7 +315,7 @@ class Service:
     async def _snapshot(
         self, disk: Disk, name: str | None, description: str, consistency: str, kind: str, start: Start | None
     ) -> Snapshot:
-        self.committer.ahead.expect()
+        self.committer.ahead.expect(disk)
         await self.cache.flush(disk)
         return self.pool.snapshot(disk, name, description=description, consistency=consistency, kind=kind, start=start)
 

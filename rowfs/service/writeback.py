@@ -11,10 +11,8 @@ and writes back copies of pages, which nobody can wait for without that lock. Th
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
-import re
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -25,15 +23,11 @@ import trio
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.host.loops import FileNumbers, numbers_of
 from rowfs.host.views import OwnMount
-from rowfs.service.kernelcache import leave_session
+from rowfs.service.kernelcache import WAITS_FOR_PAGES, leave_session, write_and_wait
 from rowfs.store.model import Disk
 
 IDLE_S = 0.1  # that a thread keeps a file open for the next question: less than who wants it unused waits for
 LIMIT_S = 30.0  # for all of an answer: whoever seeks holds the kernel's lock on the file
-EXACT_SINCE = (6, 16)  # of Linux: FUSE writes back the pages themselves
-WRITE_AND_WAIT = 7  # SYNC_FILE_RANGE_*, linux/fs.h
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True)
@@ -47,12 +41,6 @@ class Question:
     answered: trio.Event = field(default_factory=trio.Event)
 
 
-def waits_for_pages(release: str) -> bool:
-    """Whether Linux of this release waits for what it writes back in FUSE."""
-    numbers = re.match(r"(\d+)\.(\d+)", release)
-    return numbers is not None and tuple(map(int, numbers.groups())) >= EXACT_SINCE
-
-
 class Writeback:
     """One mount's."""
 
@@ -60,7 +48,7 @@ class Writeback:
         """Requests that the kernel makes for a thread within `as_own` are told to be ours."""
         self._own = own
         self._as_own = as_own
-        self._exact = waits_for_pages(os.uname().release)
+        self._exact = WAITS_FOR_PAGES
         self._threads: dict[int, _Thread] = {}
 
     async def ask(self, disk: Disk, start: int, length: int) -> Question:
@@ -167,5 +155,8 @@ class _Thread:
 
 
 def _written(fd: int, start: int, length: int) -> bool:
-    arguments = (ctypes.c_int64(start), ctypes.c_int64(length), ctypes.c_uint(WRITE_AND_WAIT))
-    return bool(_libc.sync_file_range(fd, *arguments) == 0)
+    try:
+        write_and_wait(fd, start, length)
+    except OSError:
+        return False
+    return True

@@ -31,7 +31,7 @@ from rowfs.store.accounts import Accounts
 from rowfs.store.events import Events
 from rowfs.store.grouptable import GroupTable
 from rowfs.store.marks import Marks
-from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Removal, Snapshot, VersionKey
+from rowfs.store.model import EPOCH_NONE, UNKNOWN_BLOCKS, Branch, Disk, Point, Removal, Snapshot, VersionKey, own_blocks
 from rowfs.store.policytable import PolicyTable
 from rowfs.store.records import told
 from rowfs.store.shown import ShownSnapshots
@@ -245,6 +245,7 @@ class Catalog:
             epoch=Epoch(1),
             origin=origin,
             has_head=True,
+            replaced_blocks=0,
         )
         if origin is not None:
             origin.add_fork(fork, number)
@@ -284,6 +285,7 @@ class Catalog:
         self.begin_epoch(branch)
         branch.written_blocks = 0
         snapshot.carried_blocks, branch.carried_blocks = branch.carried_blocks, 0
+        snapshot.replaced_blocks, branch.replaced_blocks = branch.replaced_blocks, 0
         self.touch(snapshot)
 
     def begin_epoch(self, branch: Branch) -> None:
@@ -336,6 +338,7 @@ class Catalog:
         del self.snapshot_at[snapshot.branch, snapshot.epoch]
         branch.unname(snapshot.epoch)
         self.count_written(branch, snapshot.epoch, snapshot.written_blocks, carried=True)
+        self._behind(branch, snapshot.epoch).replaced_blocks += snapshot.replaced_blocks
         self._changed.discard(snapshot)
         self._gone[SNAPSHOTS, ID_KEY.pack(snapshot.id)] = None
         self.drop_if_empty(owner)
@@ -394,12 +397,24 @@ class Catalog:
 
         `carried`: these blocks are of a deleted point.
         """
-        named = branch.named_from(epoch)
-        target = self.snapshot_at[branch.id, named] if named is not None else branch
+        target = self._behind(branch, epoch)
         target.written_blocks += blocks
         if carried:
             target.carried_blocks = max(0, target.carried_blocks + blocks)
         self.touch(target)
+
+    def _behind(self, branch: Branch, epoch: Epoch) -> Snapshot | Branch:
+        """The first snapshot from `epoch` on, or else the branch."""
+        named = branch.named_from(epoch)
+        return self.snapshot_at[branch.id, named] if named is not None else branch
+
+    def freed_at_most(self, snapshot: Snapshot) -> int:
+        """How many blocks come back with a snapshot, at most: the rest is held by the next one, or the head."""
+        branch = snapshot.point.branch
+        behind = self._behind(branch, Epoch(snapshot.epoch + 1))
+        if behind.replaced_blocks >= UNKNOWN_BLOCKS or (behind is branch and not branch.has_head):
+            return own_blocks(snapshot)
+        return min(snapshot.written_blocks, behind.replaced_blocks)
 
     def drop_branch(self, branch: Branch) -> None:
         """Forget a branch that has no versions left."""
@@ -414,8 +429,8 @@ class Catalog:
         self.owed_blocks += removal.blocks
         self.touch(removal)
 
-    def looked_at(self, removal: Removal, blocks: int) -> None:
-        """The reclaimer has dealt with so many blocks of a removal, or of what lies below it."""
+    def paid(self, removal: Removal, blocks: int) -> None:
+        """The reclaimer has freed so many blocks of a removal, or of what lies below it."""
         blocks = min(blocks, removal.blocks)
         removal.blocks -= blocks
         self.owed_blocks -= blocks

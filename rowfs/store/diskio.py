@@ -315,7 +315,7 @@ class DiskIO:
             page.owned[slot : slot + blocks] = OWNED_ALL[:blocks]
         disk.mapped_blocks += holes
         head.written_blocks += blocks - given_up
-        self._note(disk, head, (page,), holes + given_up < blocks)
+        self._note(disk, head, (page,), blocks - holes - given_up)
         self._unjournaled(disk, page)
 
     def placed(
@@ -330,7 +330,7 @@ class DiskIO:
         assert taken == (address, blocks), "blocks were placed beyond a claim"
         disk.mapped_blocks += holes
         head.written_blocks += blocks
-        self._note(disk, head, pages, holes < blocks)
+        self._note(disk, head, pages, blocks - holes)
 
     def _give_up(self, page: Page, slot: int, blocks: int) -> int:
         owned = page.owned[slot : slot + blocks]
@@ -364,11 +364,12 @@ class DiskIO:
         gained, given_up = int(np.count_nonzero(mapped)), int(np.count_nonzero(mine))
         disk.mapped_blocks += gained - lost
         head.written_blocks += gained - given_up
-        self._note(disk, head, (page,), given_up < lost)
+        self._note(disk, head, (page,), lost - given_up)
         self._unjournaled(disk, page)
 
-    def _note(self, disk: Disk, head: Branch, pages: Iterable[Page], let_go: bool) -> None:
+    def _note(self, disk: Disk, head: Branch, pages: Iterable[Page], let_go: int) -> None:
         head.changes += 1
+        head.replaced_blocks += let_go
         self.unsynced = True  # even by zeros behind the end, which write no data: until their record is durable
         self.changed.update((disk, head))
         if let_go and head.watched:

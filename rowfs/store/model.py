@@ -24,6 +24,7 @@ NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
 # durable that they do not; SHARED, others own it as well, or did when that was last looked at; SEALED, it has a sum.
 OWNED, INHERITED, SHARED, SEALED = 1, 2, 3, 4
 UNLIMITED = DiskLimits()
+UNKNOWN_BLOCKS = 1 << 62  # how many were replaced is not stored: of what was there when the pool was opened
 PAGE_MEMORY_BYTES = PAGE_BLOCKS * 9 + 400  # both arrays and the objects around them
 
 
@@ -109,6 +110,7 @@ class Branch(BranchRecord):
     pages: dict[PageIndex, Page] = field(default_factory=dict)  # what the head sees, as far as it is in memory
     claim: Claim = field(default_factory=Claim)
     carried_blocks: int = 0  # of written_blocks, what was written for snapshots that are deleted
+    replaced_blocks: int = UNKNOWN_BLOCKS  # that it saw and did not own, and does not hold any more, since the last
     changes: int = 0  # counts changes of the head's map, so that figures know when they are old
     sealing: Epoch = EPOCH_NONE  # what `sealed` will be when what is being looked at was looked at
 
@@ -208,6 +210,7 @@ class Snapshot(SnapshotRecord):
     point: Point
     owner: Disk
     carried_blocks: int = 0  # of written_blocks, what was written for snapshots that are deleted
+    replaced_blocks: int = UNKNOWN_BLOCKS  # of what the snapshot before it saw, at most
     handles: int = 0
     deleted: bool = False
     labels: dict[str, str] = field(default_factory=dict)  # store.marks alone changes these two
@@ -232,7 +235,7 @@ class Removal(RemovalRecord):
     named: bool = True  # the branch still holds the point
     durable: bool = False
     reader: Disk | Snapshot | None = None
-    blocks: int = 0  # that its versions own and the reclaimer has yet to look at; after a crash 0, which nobody knows
+    blocks: int = 0  # that the reclaimer has yet to free, at most; after a crash 0, for nobody knows
 
     @property
     def ready(self) -> bool:

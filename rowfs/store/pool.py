@@ -562,7 +562,7 @@ class Pool:
         """
         self.check_deletable(snapshot)
         assert not snapshot.deleted, "a snapshot is deleted twice"
-        blocks = own_blocks(snapshot)
+        blocks = self.catalog.freed_at_most(snapshot)
         self.catalog.events.of_snapshot("delete", snapshot)
         self.catalog.drop_snapshot(snapshot)
         self.remove_point(snapshot.point.branch, snapshot.epoch, snapshot, blocks)
@@ -670,7 +670,7 @@ class Pool:
             self.remove_point(old, EPOCH_MAX, None, own_blocks(old))
 
     def remove_point(self, branch: Branch, epoch: Epoch, reader: Disk | Snapshot | None, blocks: int) -> None:
-        """Nothing names a point any more; `blocks` were its own, and go when `reader` is closed."""
+        """Nothing names a point any more; `blocks` at most it alone held, and they go when `reader` is closed."""
         removal = Removal(id=self.catalog.new_id(), branch=branch.id, epoch=epoch, reader=reader, blocks=blocks)
         self.catalog.add_removal(removal)
 

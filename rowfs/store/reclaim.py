@@ -50,7 +50,6 @@ class Reclaimer:
         self._emptied: set[BranchId] = set()  # branches without names that lost a version
         self._removal: Removal | None = None  # that is being worked on
         self.freed_blocks = 0  # since the pool was opened
-        self.done_blocks = 0  # dealt with since then, be they freed or handed on
 
     @property
     def pending(self) -> bool:
@@ -64,7 +63,7 @@ class Reclaimer:
 
     @property
     def owed_blocks(self) -> int:
-        """How many blocks at most will be free once all is done: not looked at, or free with the next commit."""
+        """How many blocks at most will be free once all is done, or are with the next commit."""
         return self._catalog.owed_blocks + self._space.freed_blocks
 
     @property
@@ -198,7 +197,7 @@ class Reclaimer:
                     self._look_at_heir(heir_branch, page)
         self.freed_blocks += self._space.free(addresses[free])
         self._catalog.count_written(branch, dead.epoch, -int(np.count_nonzero(free | passes)), carried=True)
-        self._count(int(np.count_nonzero(owned)))
+        self._count(int(np.count_nonzero(free)))
         borrowed = (addresses != HOLE) & ~owned
         if (owned & ~free & ~passes).any():
             let_go = borrowed & (holders == 0)
@@ -210,9 +209,8 @@ class Reclaimer:
         return bool(borrowed.any())
 
     def _count(self, blocks: int) -> None:
-        self.done_blocks += blocks
         if self._removal is not None:
-            self._catalog.looked_at(self._removal, blocks)
+            self._catalog.paid(self._removal, blocks)
 
     def _look_at_heir(self, branch: Branch, page: Page) -> None:
         # A keeper that inherits may be the last to hold what it now owns; in the dead version's branch it comes next.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import trio
 
 from rowfs.base.errors import StorageError
 from rowfs.service import ahead
+from rowfs.store.model import Disk
 from tests.operations.helpers import Fs, until
 
 
@@ -73,3 +76,32 @@ async def test_a_host_that_cannot_is_left_alone(fs: Fs, calls: Calls, monkeypatc
         assert await calls.at_rest() == 1
     assert calls == ["failed"]
     assert await fs.holds(".snapshots/vm/s", "one", "", "", "")
+
+
+async def test_what_linux_holds_of_a_disk_is_asked_for_while_somebody_may_write_to_it(
+    fs: Fs, calls: list[float]
+) -> None:
+    asked: list[str] = []
+
+    async def hand_over(disk: Disk) -> None:
+        asked.append(disk.name)
+        await trio.lowlevel.checkpoint()
+
+    fs.service.committer.ahead.hand_over = hand_over
+    for name in ("vm", "read", "other"):
+        await fs.disk(name, 4, "one")
+    writer, reader = await fs.open("vm", os.O_WRONLY), await fs.open("read", os.O_RDONLY)
+    other = await fs.open("other", os.O_WRONLY)  # of which there is no snapshot
+    for name in ("vm", "read"):
+        await fs.snapshot(name, "s")
+    await until(lambda: len(asked) > 2, "the third time")
+    await fs.service.committer.ahead.rest()
+    count = len(asked)
+    await trio.sleep(0.05)
+    assert len(asked) == count, "before unmounting nothing may be open"
+    await fs.close(writer)
+    await fs.snapshot("vm", "t")
+    await trio.sleep(0.05)
+    assert asked == ["vm"] * count, "nobody can write to it any more"
+    for handle in (reader, other):
+        await fs.close(handle)

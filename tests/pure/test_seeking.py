@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rowfs.service.kernelcache import waits_for_pages
 from rowfs.service.seeking import Hole
-from rowfs.service.writeback import waits_for_pages
 
 
 @pytest.mark.parametrize(
