@@ -25,7 +25,7 @@ RANGES = (
     | {"next_id": (1, 1 << 32), "mode": (0, 0o7777), "until_ns": (0, TIME_NS_MAX)}
     | {"trash_keep_ns": (1, TIME_NS_MAX)}
     | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks"), NUMBER)
-    | dict.fromkeys(("space_bytes", "reserve_bytes"), (0, INT64[1]))
+    | dict.fromkeys(("space_bytes", "reserve_bytes", "journal_bytes"), (0, INT64[1]))
     | {"limit_provisioned_percent": (1, 100_000)}
     | {"due_ns": (0, TIME_NS_MAX)}
     | dict.fromkeys(("clock_seen_ns", "clock_leapt_from_ns", "clock_leapt_to_ns"), (0, TIME_NS_MAX))
@@ -42,7 +42,7 @@ STAND_INS: dict[str, Any] = (
     | {"hold": True, "until_ns": TIME_NS_MAX, "compliance": False, "reason": ""}  # of a lock: it keeps
     | {"trash_keep_ns": TIME_NS_MAX}  # nothing is deleted for good
     | dict.fromkeys(("snapshots", "limit_snapshots", "limit_disks", "limit_provisioned_percent", "space_bytes"))
-    | {"reserve_bytes": 0, "limit_hook": None}
+    | {"reserve_bytes": 0, "limit_hook": None, "journal": None, "journal_bytes": 0}
     | {"policy": None, "due_ns": None, "failed": False}  # of a snapshot: nobody's, which no policy expires
     | dict.fromkeys(("clock_seen_ns", "clock_leapt_from_ns", "clock_leapt_to_ns"))  # no reading
 )

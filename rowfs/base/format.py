@@ -232,6 +232,8 @@ class PoolRecord(Record):
     clock_leapt_from_ns: int | None = None
     clock_leapt_to_ns: int | None = None
     sealed_blocks: int = 0
+    journal: str | None = None  # the nonce, 16 hex digits, of the journal that may go on from this commit
+    journal_bytes: int = 0  # that it has at least
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -8,7 +8,8 @@ an older one. The file grows when it was too small for what came between two com
 opened: a map that was put back from a backup has numbers again that were given already.
 
 What is not whole was never acknowledged if it is where the power went: at the end. Where a later record says that an
-earlier one was durable, and that is not there, the file is damaged (`Found.damage`).
+earlier one was durable, and that is not there, the file is damaged (`Found.damage`). So it is when it is not the file
+that the map says it is (`Mark`): there are no records before a commit of the map has said so, nor beyond what it said.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class State(ctypes.Structure):
 
     fd: int
     next: int  # where the next record goes
-    ready_bytes: int  # of the file, that are ready for records
+    ready_bytes: int  # of the file, that are ready for records, as the map says
     is_lost: int  # a record could not be written: there are no more
     wanted: int  # somebody would have placed a record if it were ready
     crowded: int  # or if it were larger
@@ -63,6 +64,13 @@ class Found(NamedTuple):
     damage: str | None = None  # what is missing, although it was durable
 
 
+class Mark(NamedTuple):
+    """What the map says of the file as long as there may be records in it."""
+
+    nonce: str  # of its first block, 16 hex digits
+    size_bytes: int  # at least
+
+
 class JournalError(StorageError):
     """Raised when a record could not be written: a commit of the map does as well."""
 
@@ -77,6 +85,7 @@ class Journal:
         """
         self._path = path
         self.state = State(fd=-1, next=BLOCK_BYTES)
+        self._made_bytes = 0  # of the file, that would be ready if the map said so
         try:
             self.state.fd = _opened(path, read_only)
         except FileNotFoundError:
@@ -91,11 +100,21 @@ class Journal:
 
     # Writing
 
+    @property
+    def mark(self) -> Mark | None:
+        """What the map has to say of the file; None: there is none."""
+        return Mark(f"{self.state.nonce:016x}", self._made_bytes) if self._made_bytes else None
+
     def begin(self, commit: int) -> None:
-        """The map has a new commit: all records until now are void."""
+        """The map has a new commit: all records until now are void, and it says of the file what `mark` does."""
         state = self.state
         state.next, state.commit = BLOCK_BYTES, commit
         state.records = state.durable = state.home = state.holds_data = 0
+        self.open_up()
+
+    def open_up(self) -> None:
+        """Records may be placed in all of the file, since the map says that it is there."""
+        self.state.ready_bytes = self._made_bytes
 
     def place(self, length: int) -> int | None:
         """Where the next record of so many bytes is to be written; None: a commit of the map has to come first."""
@@ -127,15 +146,15 @@ class Journal:
     def prepare(self) -> None:
         """If somebody wants it: have blocks of the host for all of the file, so that no record waits or fails for them.
 
-        For who may wait, as the writer of records, while all of them are void. If the host has not so many, it stays as
-        small as it is, or there are no records for now.
+        For who may wait, and commits the map next: the records that are there stay. If the host has not so many, it
+        stays as small as it is, or there are no records for now.
         """
         state = self.state
-        if not state.wanted or state.is_lost or (state.ready_bytes and not state.crowded):
+        if not state.wanted or state.is_lost or (self._made_bytes and not state.crowded):
             return
         state.crowded = False
-        size_bytes = min(2 * state.ready_bytes or JOURNAL_BYTES, JOURNAL_BYTES_MAX)
-        if size_bytes == state.ready_bytes:
+        size_bytes = min(2 * self._made_bytes or JOURNAL_BYTES, JOURNAL_BYTES_MAX)
+        if size_bytes == self._made_bytes:
             return
         try:
             if state.fd < 0:
@@ -144,10 +163,10 @@ class Journal:
             sync_directory(os.path.dirname(self._path))
         except (OSError, PoolError):
             return
-        state.ready_bytes = size_bytes
+        self._made_bytes = size_bytes
 
     def _lengthen(self, size_bytes: int) -> None:
-        fd, before = self.state.fd, self.state.ready_bytes
+        fd, before = self.state.fd, self._made_bytes
         os.posix_fallocate(fd, before, size_bytes - before)
         if before == 0:
             self.state.nonce = int.from_bytes(os.urandom(8), "little")
@@ -184,7 +203,9 @@ class Journal:
             raise StorageError(f"the journal cannot be emptied: {error.strerror}") from error
 
     def set_aside(self) -> None:
-        """Give the file another name, durably, so that it is out of the way and nothing of it lost."""
+        """Give the file, if there is one, another name, durably: it is out of the way, and nothing of it lost."""
+        if self.state.fd < 0:
+            return
         try:
             os.rename(self._path, self._path + DAMAGED_SUFFIX)
             sync_directory(os.path.dirname(self._path))
@@ -193,16 +214,28 @@ class Journal:
         self.close()
         self.state.fd = -1
 
-    def records(self, commit: int) -> Found:
-        """What follows a commit of the map. Raises StorageError, and CorruptionError for what is whole and no sense."""
+    def records(self, commit: int, mark: Mark | None = None) -> Found:
+        """What follows a commit of the map, which says `mark` of the file.
+
+        Raises StorageError, and CorruptionError for what is whole and no sense.
+        """
         if self.state.fd < 0:
-            return Found([])
+            return Found([], None if mark is None else "it is missing, and the map says that it is there")
         try:
             data = memoryview(os.pread(self.state.fd, JOURNAL_BYTES_MAX, 0))
         except OSError as error:
             raise StorageError(f"the journal cannot be read: {error.strerror}") from error
         nonce = decode_first(data)
-        return _scattered(data, commit) if nonce is None else _in_order(data, commit, nonce)
+        found = _scattered(data, commit) if nonce is None else _in_order(data, commit, nonce)
+        if mark is None or found.damage is not None:
+            return found
+        if len(data) < mark.size_bytes:
+            return Found(found.records, f"it ends at byte {len(data)}, and the map says that it has {mark.size_bytes}")
+        if nonce is None:
+            return Found([], "its first block is damaged")
+        if f"{nonce:016x}" != mark.nonce:
+            return Found([], "it is another one than the map says")
+        return found
 
 
 def _in_order(data: memoryview, commit: int, nonce: int) -> Found:

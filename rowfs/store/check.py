@@ -32,7 +32,7 @@ from rowfs.store.derivedcheck import DerivedCheck
 from rowfs.store.findings import Finding, Findings
 from rowfs.store.namecheck import NameCheck
 from rowfs.store.pool import no_pool, opened_directory
-from rowfs.store.replay import replay
+from rowfs.store.replay import named_journal, replay
 from rowfs.store.sealcheck import SealCheck, check_data
 from rowfs.store.versioncheck import Progress, VersionCheck
 
@@ -121,7 +121,7 @@ def _check_journal(stack: contextlib.ExitStack, path: str, blockmap: BlockMap, r
     journal = Journal(os.path.join(path, JOURNAL_FILE), read_only=not repair)
     stack.callback(journal.close)
     if not repair:
-        return journal.records(blockmap.commit).damage
+        return journal.records(blockmap.commit, named_journal(blockmap)).damage
     return replay(blockmap, journal, lambda: DataFile(os.path.join(path, DATA_FILE)))
 
 

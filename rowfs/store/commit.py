@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,22 +38,25 @@ from rowfs.base.errors import ReadOnlyError, RowfsError
 from rowfs.base.format import (
     CHUNK_KEY,
     FORMAT_SEALED,
+    META,
     PAGES,
     PENDING,
     PENDING_KEY,
     PENDING_REVISIT,
+    POOL_KEY,
     REGION_KEY,
     SHARES,
     SPACE,
     STRETCH_KEY,
     SUMS,
+    PoolRecord,
     page_key,
 )
 from rowfs.base.ranges import Span
 from rowfs.base.units import BLOCK_BITS, BLOCK_BYTES
 from rowfs.persist.blockmap import BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
-from rowfs.persist.journal import Journal
+from rowfs.persist.journal import Journal, Mark
 from rowfs.persist.space import FrozenSpace, Space
 from rowfs.seal.sums import Sums
 from rowfs.store.catalog import Catalog
@@ -81,7 +85,9 @@ class Batch:
     space: FrozenSpace
     update: MapUpdate
     sums: dict[int, np.ndarray]
+    pool: PoolRecord  # a copy
     removals: list[Removal] = field(default_factory=list)
+    mark: Mark | None = None  # of the journal, if it is not what the map has said until now
 
 
 @dataclass(slots=True)
@@ -187,7 +193,8 @@ class Commits:
             record.sealed_blocks, record.format = max(0, self._sums.blocks), FORMAT_SEALED
             self._catalog.touch_pool()
         self._catalog.freeze(update)
-        self.running = Batch(self._versions.freeze(), self._space.freeze(), update, sums, removals)
+        pool = copy(self._catalog.pool)
+        self.running = Batch(self._versions.freeze(), self._space.freeze(), update, sums, pool, removals)
         return self.running
 
     def _save_revisits(self, update: MapUpdate) -> None:
@@ -271,6 +278,8 @@ class Commits:
         assert batch is self.running, "another commit is running"
         self.running = None
         self._map.refresh()
+        if batch.mark is not None:
+            self._catalog.pool.journal, self._catalog.pool.journal_bytes = batch.mark
         self.journal.begin(self._map.commit)
         self._space.committed()
         self._sums.committed()
@@ -320,9 +329,19 @@ class Commits:
         for stretch, sums in batch.sums.items():
             key = STRETCH_KEY.pack(stretch)
             update.put(SUMS, key, sumcode.encode(key, sums))
+        self._prepare_journal(batch)
         if update:
             self._map.apply(update)
+
+    def _prepare_journal(self, batch: Batch) -> None:
+        """Have the journal ready, if it is wanted; the batch says then that it is there."""
         self.journal.prepare()
+        mark = self.journal.mark
+        if mark is not None and mark != (batch.pool.journal, batch.pool.journal_bytes):
+            batch.mark = mark
+            batch.pool.journal, batch.pool.journal_bytes = mark
+        if batch.mark is not None:
+            batch.update.put(META, POOL_KEY, batch.pool.pack())
 
     def grow(self) -> None:
         """Give the map more address space (owner; no reader may be open)."""

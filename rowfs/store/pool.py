@@ -295,6 +295,7 @@ class Pool:
         self._check_length()
         if not self.read_only and not self.versions.damage:
             self.catalog.pool.clean = False
+            self.catalog.pool.journal, self.catalog.pool.journal_bytes = None, 0  # it is empty now
             self.catalog.touch_pool()
             self.reclaimer.drop_unnamed()
             for snapshot in list(self.catalog.snapshots.values()):

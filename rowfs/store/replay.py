@@ -44,7 +44,7 @@ from rowfs.base.sumcode import STRETCH_BLOCKS
 from rowfs.base.units import BlockAddress, BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
-from rowfs.persist.journal import Journal
+from rowfs.persist.journal import Journal, Mark
 from rowfs.persist.mapread import Value
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ def open_map(
     """
     blockmap = BlockMap(path, read_only)
     try:
-        _check_record(blockmap)
-        records, damage = journal.records(blockmap.commit)
+        records, damage = journal.records(blockmap.commit, named_journal(blockmap))
         if not recovery:
             return blockmap, damage
         reopen = read_only if damage is None and records else not read_only and damage is not None
@@ -88,33 +87,52 @@ def _check_writable(path: str) -> None:
         )
 
 
-def _check_record(blockmap: BlockMap) -> None:
+def named_journal(blockmap: BlockMap) -> Mark | None:
+    """What the map says of the journal that goes on from it; None: there need not be any.
+
+    Raises CorruptionError, PoolError for a newer format.
+    """
     stored = blockmap.get(META, POOL_KEY)
     if stored is None:
         raise CorruptionError("the block map has no pool record")
-    check_format(PoolRecord.unpack(stored).format)
+    record = PoolRecord.unpack(stored)
+    check_format(record.format)
+    return None if record.clean or record.journal is None else Mark(record.journal, record.journal_bytes)
 
 
 def replay(blockmap: BlockMap, journal: Journal, open_data: Callable[[], DataFile]) -> str | None:
     """Put what the journal holds beyond the last commit into data file and map, durably, and empty it.
 
     Of one that is damaged, what is before the damage: a state that was durable once. It is not emptied, but set aside,
-    and returned is what is wrong with it. Raises CorruptionError, NoSpaceError, StorageError; then it can be tried
-    again.
+    and returned is what is wrong with it. Before either, the map no longer says that it is there. Raises
+    CorruptionError, NoSpaceError, StorageError; then it can be tried again.
     """
-    records, damage = journal.records(blockmap.commit)
+    mark = named_journal(blockmap)
+    records, damage = journal.records(blockmap.commit, mark)
+    update = _merged(records)
     if records:
         _write_data(records, open_data)
-        update = _merged(records)
         _count(blockmap, update, records)
         _take_blocks(blockmap, update)
+    if mark is not None:
+        _forget_journal(blockmap, update)
+    if update:
         _apply(blockmap, update)
+    if records:
         log.info("%d records of the journal were replayed", len(records))
     if damage is None:
         journal.clear()
     else:
         journal.set_aside()
     return damage
+
+
+def _forget_journal(blockmap: BlockMap, update: MapUpdate) -> None:
+    stored = update.records.get(META, {}).get(POOL_KEY) or blockmap.get(META, POOL_KEY)
+    assert stored is not None, "it was there when the map was opened"
+    record = PoolRecord.unpack(stored)
+    record.journal, record.journal_bytes = None, 0
+    update.put(META, POOL_KEY, record.pack())
 
 
 def _write_data(records: list[JournalRecord], open_data: Callable[[], DataFile]) -> None:

@@ -51,7 +51,8 @@ EXAMPLES: list[tuple[Record, str]] = [
         PoolRecord(format=1, uuid="00" * 16, created_ns=5, capacity_bytes=None, next_id=7, clean=True),
         '{"format":1,"uuid":"00000000000000000000000000000000","created_ns":5,"capacity_bytes":null,"next_id":7,'
         '"clean":true,"trash_keep_ns":null,"limit_snapshots":null,"limit_disks":null,"limit_provisioned_percent":null,'
-        '"limit_hook":null,"clock_seen_ns":null,"clock_leapt_from_ns":null,"clock_leapt_to_ns":null,"sealed_blocks":0}',
+        '"limit_hook":null,"clock_seen_ns":null,"clock_leapt_from_ns":null,"clock_leapt_to_ns":null,"sealed_blocks":0,'
+        '"journal":null,"journal_bytes":0}',
     ),
     (
         DiskRecord(id=1, name="vm\u00e4", size_bytes=4096, branch=2, created_ns=3, modified_ns=4, inode=1),

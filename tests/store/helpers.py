@@ -79,6 +79,7 @@ def ready(journal: Journal) -> Journal:
     """Have the journal ready, as it is after the first commit that could have been a record instead."""
     journal.state.wanted = True
     journal.prepare()
+    journal.open_up()
     return journal
 
 

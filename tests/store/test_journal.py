@@ -6,8 +6,9 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -67,6 +68,8 @@ def test_records_are_placed_side_by_side(journal: Journal, tmp_path: Path) -> No
     assert journal.records(1) == ([], None) and not os.path.exists(tmp_path / "journal"), "nobody has wanted it"
     assert journal.place(3 * BLOCK_BYTES) is None
     journal.prepare()
+    assert journal.place(3 * BLOCK_BYTES) is None, "the map does not say yet that it is there"
+    journal.begin()
     places = [journal.place(3 * BLOCK_BYTES) for _ in range(342)]
     assert places[:341] == [BLOCK_BYTES + n * 3 * BLOCK_BYTES for n in range(341)] and places[341] is None
     journal.begin(7)
@@ -205,6 +208,142 @@ def test_a_damaged_journal_leaves_the_pool_read_only_and_is_not_emptied(
     assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "1", "goes on"]
 
 
+def named(home: Home) -> Pool:
+    """A journal that the map names, as commits have made it, with a record of block 2."""
+    pool, disk = committed(home, "a")
+    assert pool.commits.begin_record() is None  # there is nothing to record
+    put(pool, disk, 1, "later")
+    assert pool.commits.begin_record() is None  # nor a journal for it: it is wanted from now on
+    pool.commit()
+    put(pool, disk, 2, "b")
+    appended = pool.commits.begin_record()
+    assert appended is not None
+    pool.commits.append(appended)
+    pool.commits.end_record()
+    return pool
+
+
+def cut(size_bytes: int) -> Callable[[Path], None]:
+    return lambda path: os.truncate(path, size_bytes)
+
+
+def exchange(path: Path) -> None:
+    """The journal of another pool."""
+    path.unlink()
+    other = ready(Journal(str(path)))
+    other.close()
+
+
+def spoil(path: Path) -> None:
+    """Nothing of it is left, but its size."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+LOSSES: dict[str, tuple[Callable[[Path], None], str, str]] = {  # and what is said of it, and what is left of block 2
+    "removed": (Path.unlink, "it is missing", ""),
+    "emptied": (cut(0), "it ends at byte 0", ""),
+    "cut before the record": (cut(BLOCK_BYTES), "it ends at byte 4096", ""),
+    "cut behind the record": (cut(3 * BLOCK_BYTES), "it ends at byte 12288", "b"),
+    "another one": (exchange, "it is another one", ""),
+    "zeros": (spoil, "its first block is damaged", ""),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_journal_that_is_not_what_the_map_says_is_damage(
+    home: Home, caplog: pytest.LogCaptureFixture, loss: str
+) -> None:
+    lose, said, left = LOSSES[loss]
+    named(home)
+    home.abandon()
+    path = home.path / JOURNAL_FILE
+    lose(path)
+    held = path.read_bytes() if path.exists() else None
+    with caplog.at_level(logging.CRITICAL):
+        for options in ({}, {"read_only": True}, {"read_only": True, "recovery": False}):
+            pool = home.open(**options)
+            assert said in str(pool.read_only_reason) and get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "later", ""]
+            home.close()
+    assert (path.read_bytes() if path.exists() else None) == held
+    (finding,), mended = check_pool(str(home.path))
+    assert str(finding).startswith("journal: ") and said in str(finding) and not mended
+    (finding,), mended = check_pool(str(home.path), repair=True)
+    assert said in str(finding) and mended
+    assert (home.path / "journal.damaged").exists() == (held is not None) and not path.exists()
+    assert check_pool(str(home.path)) == ([], False)
+    pool = home.crash()
+    assert pool.read_only_reason is None and get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "later", left]
+
+
+def test_a_journal_that_the_map_names_is_replayed_and_named_no_more(home: Home) -> None:
+    pool = named(home)
+    assert pool.catalog.pool.journal == f"{pool.commits.journal.nonce:016x}"
+    assert pool.catalog.pool.journal_bytes == JOURNAL_BYTES
+    home.abandon()
+    pool = home.open(read_only=True)  # which puts its records into the map, and empties it
+    assert pool.catalog.pool.journal is None
+    for _ in range(2):  # there is none now, whatever happens before the next commit
+        pool = home.crash()
+        assert get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "later", "b"] and pool.read_only_reason is None
+
+
+def test_a_journal_without_records_that_count_is_emptied_only_when_the_map_names_it_no_more(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = named(home)
+    pool.commit()
+    home.abandon()
+
+    def fails(_: Journal) -> NoReturn:
+        raise StorageError("the machine stops here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "clear", fails)
+        with pytest.raises(StorageError):
+            home.open()
+    (home.path / JOURNAL_FILE).unlink()
+    pool = home.open()
+    assert pool.read_only_reason is None and get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "later", "b"]
+
+
+def test_after_an_orderly_end_no_journal_is_missed(home: Home) -> None:
+    named(home)
+    home.close()
+    (home.path / JOURNAL_FILE).unlink()
+    assert check_pool(str(home.path)) == ([], False)
+    pool = home.open()
+    assert pool.read_only_reason is None
+    pool = home.crash()  # it was not clean, and had no journal yet
+    assert pool.read_only_reason is None and get(pool, pool.catalog.disk("d"), 0, 3) == ["a", "later", "b"]
+
+
+def test_a_pool_whose_map_does_not_name_its_journal_opens(home: Home) -> None:
+    pool = recorded(home)  # as an older rowfs has it
+    assert pool.catalog.pool.journal is None
+    pool = home.crash()
+    assert get(pool, pool.catalog.disk("d"), 0, 2) == ["a", "b"] and pool.read_only_reason is None
+
+
+def test_there_are_no_records_in_what_the_map_does_not_name_yet(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = named(home)
+    disk = pool.catalog.disk("d")
+    monkeypatch.setattr(journal_module, "RECORD_BYTES_MAX", 3 * JOURNAL_BYTES)
+    assert pool.commits.journal.place(JOURNAL_BYTES) is None  # it has to grow
+    put(pool, disk, 3, "c")
+    batch = pool.commits.freeze()
+    pool.commits.write(batch)
+    assert (home.path / JOURNAL_FILE).stat().st_size == 2 * JOURNAL_BYTES
+    assert pool.commits.journal.place(JOURNAL_BYTES) is None
+    pool.commits.finish(batch)
+    assert pool.catalog.pool.journal_bytes == 2 * JOURNAL_BYTES
+    assert pool.commits.journal.place(JOURNAL_BYTES) == BLOCK_BYTES
+    os.truncate(home.path / JOURNAL_FILE, JOURNAL_BYTES)
+    home.abandon()
+    (finding,), _ = check_pool(str(home.path))
+    assert f"the map says that it has {2 * JOURNAL_BYTES}" in str(finding)
+    check_pool(str(home.path), repair=True)
+
+
 # Journals of older versions
 
 
@@ -255,8 +394,7 @@ def test_a_host_without_space_has_no_journal(journal: Journal, monkeypatch: pyte
     ready(journal)
     assert journal.place(BLOCK_BYTES) is None
     monkeypatch.undo()
-    journal.prepare()
-    assert journal.place(BLOCK_BYTES) == BLOCK_BYTES, "as soon as there is space"
+    assert ready(journal).place(BLOCK_BYTES) == BLOCK_BYTES, "as soon as there is space"
 
 
 def test_a_journal_that_cannot_be_opened_is_told(home: Home) -> None:
