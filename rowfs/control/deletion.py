@@ -11,7 +11,7 @@ from rowfs.control.chains import select
 from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
 from rowfs.verbs.disks import DELETE, DELETE_SEVERAL

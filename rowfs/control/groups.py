@@ -10,8 +10,9 @@ from rowfs.control.connection import BadParams, Caller, Method
 from rowfs.control.params import Params, parameters
 from rowfs.control.reclaimed import reclaimed
 from rowfs.host.freeze import LIMIT_S, check_limit
+from rowfs.service.counting import counted
 from rowfs.service.groups import GroupVerbs
-from rowfs.service.objects import counted, disk_object, snapshot_object
+from rowfs.service.objects import disk_object, snapshot_object
 from rowfs.service.service import Service
 from rowfs.verbs.groups import GROUP_CLONE, GROUP_DELETE, GROUP_INFO, GROUP_LIST, GROUP_ROLLBACK, GROUP_SNAPSHOT
 

@@ -33,8 +33,9 @@ from rowfs.host.holders import Attachment, attachments
 from rowfs.native import extension
 from rowfs.rules.selectors import Selector, parse_selector
 from rowfs.service import watching
+from rowfs.service.counting import counted
 from rowfs.service.kernelcache import run_apart
-from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
+from rowfs.service.objects import disk_object, pool_figures, snapshot_object
 from rowfs.service.policies import PolicyRunner
 from rowfs.service.service import SLICE_PAGES, Service
 from rowfs.store.figures import Change, Pausing, written
@@ -331,7 +332,7 @@ class Methods:
 
         def measured() -> Iterator[Change | None]:
             nonlocal changed
-            extents = self._pool.io.extents(new)
+            extents = self._pool.io.extents_in_slices(new)
             changes = written(extents) if old is None else self._pool.figures.changes(old, new)
             for change in changes:
                 changed += change[1] if change is not None else 0
@@ -346,7 +347,7 @@ class Methods:
         target = self._target(disk, snapshot)
         if isinstance(target, Disk):
             await self._service.cache.flush(target)
-        await self._send_parts(caller, self._pool.io.extents(target), target)
+        await self._send_parts(caller, self._pool.io.extents_in_slices(target), target)
         blocks = target.mapped_blocks if isinstance(target, Disk) else target.referenced_blocks
         return {"size_bytes": target.size_bytes, "mapped_bytes": blocks * BLOCK_BYTES}
 
@@ -361,7 +362,7 @@ class Methods:
                 if len(part) == PART_ITEMS:
                     await caller.part(part)
                     part = []
-                elif not step % SLICE_PAGES:
+                elif item is None or not step % SLICE_PAGES:
                     await trio.lowlevel.checkpoint()
             if part:
                 await caller.part(part)

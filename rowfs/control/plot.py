@@ -11,7 +11,7 @@ from rowfs.base.times import now_ns, rfc3339
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.control.connection import Caller, Method
 from rowfs.control.params import Params, parameters
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.store.history import Step, clones, history
 from rowfs.store.model import Disk, Snapshot

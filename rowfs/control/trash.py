@@ -10,7 +10,7 @@ from rowfs.base.times import TIME_NS_MAX, rfc3339
 from rowfs.control.connection import Caller, Method
 from rowfs.control.params import Params, parameters
 from rowfs.rules.times import format_span, parse_span
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.store.model import Disk
 from rowfs.verbs.trash import TRASH, TRASH_EMPTY, TRASH_LIST, UNDELETE

@@ -15,7 +15,7 @@ from rowfs.rules.selectors import parse_selector
 from rowfs.rules.times import parse_instant
 from rowfs.rules.usage import KEPT_NS, KINDS, NOTHING, Account, Amounts, Kind, byte_seconds
 from rowfs.rules.usagerows import Row, Used, by_label, by_name, total, worth_telling
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.service.slices import Slices
 from rowfs.store.accounts import OTHERS, Held

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rowfs.base.times import now_ns
 from rowfs.mount.inodes import Chain, Directory, Node
-from rowfs.service.objects import counted, disk_object, pool_figures, snapshot_object
+from rowfs.service.counting import counted
+from rowfs.service.objects import disk_object, pool_figures, snapshot_object
 from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
 

@@ -12,7 +12,7 @@ import trio
 
 from rowfs.rules.times import HOUR_NS
 from rowfs.rules.usage import Kind
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.service.slices import Slices
 from rowfs.service.tasks import contained

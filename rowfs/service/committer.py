@@ -20,6 +20,7 @@ from rowfs.persist.blockmap import MapFullError, MapNoSpaceError
 from rowfs.persist.journal import JournalError
 from rowfs.service import pace
 from rowfs.service.ahead import Ahead
+from rowfs.service.counting import counted
 from rowfs.service.lookover import LookOver
 from rowfs.service.punching import Punching
 from rowfs.service.scrub import Scrub
@@ -72,6 +73,7 @@ class Committer:
         self._freed = trio.Event()
         self._finished = trio.Event()
         self._making_space = trio.Lock()
+        self._barren: object = None  # what figures rested on when the trash freed nothing
         self._stopping = False
         self._whole = False  # the next commit takes times as well
         self._looked = 0.0  # when a commit began, or nothing was found to begin one for
@@ -125,8 +127,8 @@ class Committer:
     async def make_space(self, blocks: float) -> None:
         """Reclaim what was deleted until so many blocks are free, or nothing is left to reclaim.
 
-        What is in the trash then goes for good, one after the other, the oldest first; where nobody knows how many
-        blocks are enough, it stays.
+        What is in the trash then goes for good, bit by bit, the oldest that frees something first; where nobody knows
+        how many blocks are enough, it stays.
         """
         self._hurried += 1
         try:
@@ -149,8 +151,20 @@ class Committer:
                 worked = True
                 await trio.lowlevel.checkpoint()
             more = emptied or self._pool.io.zeros.due or worked or space.freed_blocks
-            if not more and (math.isinf(blocks) or not self._pool.trash.purge_oldest()):
+            if not more and (math.isinf(blocks) or not await self.purge_for_space()):
                 return
+
+    async def purge_for_space(self) -> bool:
+        """Delete for good the oldest of the trash that frees something. False: nothing does, and all of it stays."""
+        trash, rests_on = self._pool.trash, self._pool.figures.rest_on
+        if not len(trash) or rests_on == self._barren:
+            return False
+        going = await counted(trash.for_space())
+        for entry in filter(trash.has, going):
+            trash.purge(entry)
+        if not going:
+            self._barren = rests_on
+        return bool(going)
 
     async def reclaim(self, enough: Callable[[], bool]) -> None:
         """Reclaim what was deleted until there is enough, or nothing is left that can be."""

@@ -15,7 +15,7 @@ from rowfs.base.actor import Actor, acting
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.rules.policies import Policy, WhenLimited
 from rowfs.rules.retention import expendable
-from rowfs.service.objects import counted
+from rowfs.service.counting import counted
 from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from typing import Any, TypeVar
-
-import trio
+from collections.abc import Sequence
+from typing import Any
 
 from rowfs.base.inodenumbers import disk_inode, snapshot_inode
 from rowfs.base.times import now_ns, rfc3339
 from rowfs.base.units import BLOCK_BYTES
 from rowfs.host.holders import Attachment
 from rowfs.rules.locks import Lock
-from rowfs.service.service import SLICE_S, Service
+from rowfs.service.service import Service
 from rowfs.store.model import Disk, Snapshot
-
-T = TypeVar("T")
 
 
 def disk_object(
@@ -85,20 +80,6 @@ def _attached(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
         {"device": item.device, "mounts": item.mounts} | ({"by_path": True} if item.by_path else {})
         for item in attachments
     ]
-
-
-async def counted(pausing: Generator[None, None, T]) -> T:
-    """Run a pausing figure in slices, so that requests go on meanwhile."""
-    end = time.monotonic() + SLICE_S
-    while True:
-        try:
-            next(pausing)
-        except StopIteration as result:
-            found: T = result.value
-            return found
-        if time.monotonic() >= end:
-            await trio.lowlevel.checkpoint()
-            end = time.monotonic() + SLICE_S
 
 
 def pool_figures(service: Service) -> dict[str, Any]:

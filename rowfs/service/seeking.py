@@ -7,12 +7,14 @@ writing, what the kernel still caches of it has to be here. Where that cannot be
 from __future__ import annotations
 
 import os
+from collections.abc import Generator, Iterator
 from errno import EINVAL, ENXIO
 from typing import NamedTuple
 
 from rowfs.base.errors import RowfsError
+from rowfs.service.counting import counted
 from rowfs.service.writeback import Writeback
-from rowfs.store.diskio import DiskIO
+from rowfs.store.diskio import DiskIO, Extent, point_of
 from rowfs.store.model import Disk, Snapshot
 
 TRIES = 4  # each finds a hole that was none when the last one looked
@@ -48,7 +50,11 @@ async def seek(io: DiskIO, writeback: Writeback, target: Disk | Snapshot, offset
     known: Hole | None = None
     size_bytes: int | None = target.size_bytes
     for _ in range(TRIES):
-        sought = look(io, target, offset, whence)
+        point = point_of(target)
+        sought = await counted(look(io, target, offset, whence))
+        if point_of(target) is not point:  # the disk was rolled back meanwhile
+            size_bytes = target.size_bytes
+            break
         if sought.hole is None or isinstance(target, Snapshot) or not target.writers:
             return _there(sought.offset)
         if known is not None and known.covers(sought.hole):
@@ -60,13 +66,13 @@ async def seek(io: DiskIO, writeback: Writeback, target: Disk | Snapshot, offset
     return _all_is_data(size_bytes, offset, whence)
 
 
-def look(io: DiskIO, target: Disk | Snapshot, offset: int, whence: int) -> Sought:
-    """What the pool says. The kernel may know of a longer file, so a hole at the end has none itself."""
+def look(io: DiskIO, target: Disk | Snapshot, offset: int, whence: int) -> Generator[None, None, Sought]:
+    """What the pool says. The kernel may know of a longer file, so a hole at the end has none itself. Pauses."""
     size = target.size_bytes
     if not 0 <= offset < size:
         return Sought(None, Hole(offset, 0) if offset >= 0 else None)
-    extents = io.extents(target, offset)
-    first, length = next(extents, (size, 0))
+    extents = io.extents_in_slices(target, offset)
+    first, length = yield from _next(extents, size)
     if whence == os.SEEK_DATA:
         if first == size:
             return Sought(None, Hole(offset, 0))
@@ -74,8 +80,16 @@ def look(io: DiskIO, target: Disk | Snapshot, offset: int, whence: int) -> Sough
     if first > offset:
         start, end = offset, first
     else:
-        start, end = first + length, next(extents, (size, 0))[0]
+        start, (end, _) = first + length, (yield from _next(extents, size))
     return Sought(start, Hole(start, end - start if end < size else 0))
+
+
+def _next(extents: Iterator[Extent | None], size: int) -> Generator[None, None, Extent]:
+    for extent in extents:
+        if extent is not None:
+            return extent
+        yield
+    return size, 0
 
 
 def _all_is_data(size_bytes: int | None, offset: int, whence: int) -> int:

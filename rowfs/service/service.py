@@ -132,7 +132,7 @@ class Service:
                     await self.committer.commit(whole=True)  # then it is written in place
                     continue
                 # What others can count on is free, and yet not ours: then the trash goes bit by bit.
-                if tries_left <= 0 and not self.pool.trash.purge_oldest():
+                if tries_left <= 0 and not await self.committer.purge_for_space():
                     raise
             # Others may take what was made free for us; lastly all there is.
             blocks = self.pool.io.lacking(disk, offset, length) if tries_left > 1 else math.inf

@@ -150,15 +150,29 @@ class Figures:
         self._catalog = catalog
         self._known: dict[int, tuple[object, int]] = {}  # by snapshot id: what the figure rests on, and the figure
 
+    @property
+    def rest_on(self) -> object:
+        """What they rest on: as long as this is equal, nothing that is deleted would free more or less."""
+        catalog = self._catalog
+        changes = sum(branch.changes for branch in catalog.branches.values())
+        return changes, self._shares.changes, len(catalog.snapshots), catalog.pool.next_id
+
     def freed_by(self, snapshots: Collection[Snapshot], disks: Collection[Disk] = ()) -> Pausing:
         """How many bytes come back when these are deleted together. Pauses after each page."""
         (freed,) = yield from self.freed_in_parts([[*snapshots, *disks]])
         return freed
 
-    def freed_in_parts(self, parts: Sequence[Collection[Disk | Snapshot]]) -> Generator[None, None, list[int]]:
+    def frees_any(self, snapshots: Collection[Snapshot]) -> Generator[None, None, bool]:
+        """Whether anything does. It does not look on once that is known."""
+        (freed,) = yield from self.freed_in_parts([snapshots], any_will_do=True)
+        return freed > 0
+
+    def freed_in_parts(
+        self, parts: Sequence[Collection[Disk | Snapshot]], any_will_do: bool = False
+    ) -> Generator[None, None, list[int]]:
         """The same of several parts that are deleted together, in bytes for each: they add up to what comes back.
 
-        What several of them hold together counts in one of them.
+        What several of them hold together counts in one of them. If `any_will_do`, the first that was found.
         """
         gone = {(point.branch, point.epoch): part for part, things in enumerate(parts) for point in _named_by(things)}
         left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch in gone})
@@ -178,6 +192,8 @@ class Figures:
                             shared = addresses[self._shares.further(addresses) != 0]
                             freed[part] -= len(shared)
                             jointly.append((shared, part))
+                if any_will_do and any(freed):
+                    return [blocks * BLOCK_BYTES for blocks in freed]
                 yield
         if jointly:  # free are those of which all owners let go: with the last of them
             addresses = np.concatenate([shared for shared, _ in jointly])[::-1]
@@ -410,10 +426,10 @@ def finish(pausing: Generator[None, None, T]) -> T:
             return found
 
 
-def written(extents: Iterator[Extent]) -> Iterator[Change]:
+def written(extents: Iterator[Extent | None]) -> Iterator[Change | None]:
     """Extents as the changes against nothing."""
-    for offset, length in extents:
-        yield offset, length, "data"
+    for extent in extents:
+        yield None if extent is None else (*extent, "data")
 
 
 def _named_by(things: Collection[Disk | Snapshot]) -> Iterator[Point]:

@@ -7,7 +7,7 @@ shows such a chain as that of any deleted disk. Points, pages and blocks are as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rowfs.base.errors import ExistsError, NotFoundError
@@ -228,13 +228,39 @@ class Trash:
         entries = [_rule(entry, entry.name) for entry in self]
         return [self.find(entry.id) for entry in overdue(entries, self.keep_ns, trusted_ns)]
 
-    def purge_oldest(self) -> bool:
-        """Delete the oldest entry for good, for its space; False: the trash is empty."""
-        oldest = next(iter(self), None)
-        if oldest is None:
-            return False
-        self.purge(oldest)
-        return True
+    def for_space(self) -> Generator[None, None, list[TrashRecord]]:
+        """What has to go for anything to come back: as old, and as few one after the other, as can be.
+
+        Nothing, if all of the trash together frees nothing: others hold what it has. Pauses now and then.
+        """
+        entries = list(self)
+        none, enough = 0, 1  # of the oldest: so many free nothing, and so many may
+        while not (yield from self._frees_any(entries[:enough])):
+            if enough >= len(entries):
+                return []
+            none, enough = enough, min(2 * enough, len(entries))
+        while none + 1 < enough:
+            middle = (none + enough) // 2
+            if (yield from self._frees_any(entries[:middle])):
+                enough = middle
+            else:
+                none = middle
+        first, last = 0, none  # of these the last from which on they free something
+        while first < last:
+            middle = (first + last + 1) // 2
+            if (yield from self._frees_any(entries[middle:enough])):
+                first = middle
+            else:
+                last = middle - 1
+        return [entry for entry in entries[first:enough] if self.has(entry)]
+
+    def _frees_any(self, entries: Sequence[TrashRecord]) -> Generator[None, None, bool]:
+        there = [item for entry in entries if self.has(entry) for item in self.snapshots(entry)]
+        return (yield from self._pool.figures.frees_any(there))
+
+    def has(self, entry: TrashRecord) -> bool:
+        """Whether an entry is still in the trash."""
+        return self._table.get(entry.id) is entry
 
 
 def _rule(entry: TrashRecord, name: str) -> Entry:

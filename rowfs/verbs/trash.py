@@ -82,10 +82,10 @@ Off until `--keep` says for how long (an hour at least), for disks and snapshots
 written then is not kept. What a policy expires, what a rollback replaces and what an export leaves is deleted at once.
 
 It is deleted for good when its time is over (looked for every minute while the pool is mounted), with `trash empty`,
-and, the oldest first, when space runs out: before a writer gets ENOSPC. With `--keep off` nothing more goes there, and
-what is there stays until one of the latter two. `delete` says that nothing comes back yet; `trash list` says what
-would. Of a disk that `rm` deletes while it is attached or open, what only Linux has cached is not kept. A locked
-snapshot is not deleted, and so not in the trash.
+and, the oldest that frees something first, when space runs out: before a writer gets ENOSPC. With `--keep off` nothing
+more goes there, and what is there stays until one of the latter two. `delete` says that nothing comes back yet;
+`trash list` says what would. Of a disk that `rm` deletes while it is attached or open, what only Linux has cached is
+not kept. A locked snapshot is not deleted, and so not in the trash.
 
 JSON: `keep entries`; `trash list`: an array; `trash empty`: an array of `entries freed_bytes`.
 

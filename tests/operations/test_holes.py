@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from errno import EFBIG, EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS
 from functools import partial
 
@@ -10,7 +11,9 @@ import pytest
 import trio
 
 from rowfs.base.units import DISK_BYTES_MAX, MIB
-from rowfs.service import service
+from rowfs.service import counting, service
+from rowfs.store.diskio import SLICE_PAGES, Extent
+from rowfs.store.model import Disk
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused
 from tests.store.helpers import B, fill, put
@@ -335,3 +338,50 @@ async def test_a_request_is_answered_once_even_when_the_mount_ends(fs: Fs) -> No
         for request in range(5):
             fs.ops.fallocate(request, handle, PUNCH_HOLE | KEEP_SIZE, 0, B)
     assert fs.native.answers == dict.fromkeys(range(5), ("error", 0))
+
+
+async def test_others_work_while_the_end_of_much_data_is_sought(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = 512 * B
+    await fs.disk("vm", 0)
+    await fs.truncate("vm", 1024 * page)
+    handle = await fs.open("vm")
+    await fs.ops.write(handle, 0, b"x" * page)
+    disk, length = fs.pool.catalog.disk("vm"), page
+    while length < disk.size_bytes:  # blocks that the disk has many times over: an extent of 2 GiB
+        assert max(fs.pool.share(disk, 0, disk, length, length)) == length
+        length *= 2
+    monkeypatch.setattr(counting, "SLICE_S", 0.0)
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(others)
+        before = turns
+        assert await fs.service.seek(disk, 0, os.SEEK_HOLE) == length
+        assert turns - before >= 1024 // SLICE_PAGES - 1
+        before = turns
+        await fs.ask("extents", disk="vm")
+        assert fs.caller.items == [(0, length)] and turns - before >= 1024 // SLICE_PAGES - 1
+        nursery.cancel_scope.cancel()
+    await fs.close(handle)
+
+
+async def test_a_disk_that_is_rolled_back_while_its_holes_are_sought_is_told_to_be_data(fs: Fs) -> None:
+    await fs.disk("vm", 2000)
+    await fs.snapshot("vm", "s")
+    for page in range(3):
+        await fs.write("vm", 512 * page, "data")
+    disk, looked = fs.pool.catalog.disk("vm"), fs.pool.io.extents_in_slices
+
+    def rolling_back(target: Disk, start: int) -> Iterator[Extent | None]:
+        yield from looked(target, start)
+        fs.pool.rollback(disk, disk.chain["s"], discard=True)
+
+    fs.pool.io.extents_in_slices = rolling_back  # type: ignore[method-assign, assignment]
+    assert await fs.service.seek(disk, B, os.SEEK_DATA) == 512 * B
+    assert await fs.service.seek(disk, 1025 * B, os.SEEK_DATA) == 1025 * B

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EEXIST, EINVAL, ENOENT
+from errno import EEXIST, EINVAL, ENOENT, ENOSPC
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from rowfs.base.units import MIB
 from rowfs.rules.times import DAY_NS, HOUR_NS
 from rowfs.service.emptying import empty_overdue
 from tests.operations.conftest import Log
-from tests.operations.helpers import Fs
+from tests.operations.helpers import Fs, refused
 from tests.operations.test_methods import chain, fails
 from tests.store.helpers import B
 
@@ -140,3 +140,37 @@ async def test_the_oldest_go_before_a_writer_is_told_that_there_is_no_space(fs: 
     await fs.disk("vm", 100, *(f"block {block}" for block in range(100)))
     assert [entry.name for entry in fs.pool.trash] == ["young"]
     assert await fs.holds("vm", *(f"block {block}" for block in range(100)))
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_a_trash_that_frees_nothing_is_kept_when_a_writer_finds_no_space(
+    fs: Fs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fs.ask("trash", keep="7d")
+    await fs.disk("vm", 260, *(f"block {block}" for block in range(200)))
+    for name in "abc":
+        await fs.snapshot("vm", name)
+        await fs.unlink(f".snapshots/vm/{name}")
+    await fs.service.committer.commit()
+    handle = await fs.open("vm")
+    asked: list[None] = []
+    for_space = fs.pool.trash.for_space
+    monkeypatch.setattr(fs.pool.trash, "for_space", lambda: asked.append(None) or for_space())
+    for turn in range(2):
+        with refused(ENOSPC):
+            for block in range(200, 260):
+                await fs.put(handle, block, f"{turn}")
+        await fs.service.committer.commit()
+    assert [entry.snapshot for entry in fs.pool.trash] == ["a", "b", "c"]
+    before = len(asked)
+    for _ in range(5):
+        with refused(ENOSPC):
+            await fs.put(handle, 259, "more")
+    assert 0 < before <= 6 and len(asked) <= before + 1, "what frees nothing is not counted for each write"
+    await fs.truncate("vm", 100 * B)  # now the trash alone has what was there
+    await fs.truncate("vm", 260 * B)
+    for block in range(100, 250):
+        await fs.put(handle, block, f"block {block}")
+    assert len(fs.pool.trash) == 0
+    assert await fs.holds("vm", *(f"block {block}" for block in range(250)), *[""] * 10)
+    await fs.close(handle)

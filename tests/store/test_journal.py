@@ -69,7 +69,7 @@ def test_records_are_placed_side_by_side(journal: Journal, tmp_path: Path) -> No
     assert journal.place(3 * BLOCK_BYTES) is None
     journal.prepare()
     assert journal.place(3 * BLOCK_BYTES) is None, "the map does not say yet that it is there"
-    journal.begin()
+    journal.begin(1)
     places = [journal.place(3 * BLOCK_BYTES) for _ in range(342)]
     assert places[:341] == [BLOCK_BYTES + n * 3 * BLOCK_BYTES for n in range(341)] and places[341] is None
     journal.begin(7)
@@ -277,7 +277,7 @@ def test_a_journal_that_is_not_what_the_map_says_is_damage(
 
 def test_a_journal_that_the_map_names_is_replayed_and_named_no_more(home: Home) -> None:
     pool = named(home)
-    assert pool.catalog.pool.journal == f"{pool.commits.journal.nonce:016x}"
+    assert pool.catalog.pool.journal == f"{pool.commits.journal.state.nonce:016x}"
     assert pool.catalog.pool.journal_bytes == JOURNAL_BYTES
     home.abandon()
     pool = home.open(read_only=True)  # which puts its records into the map, and empties it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rowfs.base.errors import ExistsError, LockedError, NotFoundError, UsageError
-from rowfs.base.format import DISKS, ID_KEY, TRASH
+from rowfs.base.format import DISKS, ID_KEY, TRASH, TrashRecord
 from rowfs.rules.times import DAY_NS
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
@@ -100,8 +100,57 @@ def test_the_oldest_goes_first(pool: Pool) -> None:
     disk = kept(pool)
     pool.trash.delete_snapshot(snapshot_of(pool, "d", "s"))
     pool.trash.delete_disk(disk)
-    assert pool.trash.purge_oldest() and entries(pool) == ["d"]
-    assert pool.trash.purge_oldest() and not pool.trash.purge_oldest()
+    for left in (["d"], []):
+        for entry in for_space(pool):
+            pool.trash.purge(entry)
+        assert entries(pool) == left
+    assert for_space(pool) == []
+
+
+def for_space(pool: Pool) -> list[TrashRecord]:
+    """What would go for space."""
+    pausing = pool.trash.for_space()
+    while True:
+        try:
+            next(pausing)
+        except StopIteration as found:
+            return list(found.value)
+
+
+def test_what_frees_nothing_does_not_go_for_space(pool: Pool) -> None:
+    disk = kept(pool)
+    for name in "abc":
+        pool.snapshot(disk, name)  # of which the disk has all
+        pool.trash.delete_snapshot(snapshot_of(pool, "d", name))
+    assert for_space(pool) == [] and len(pool.trash) == 3
+    pool.trash.delete_snapshot(snapshot_of(pool, "d", "s"))
+    assert [entry.snapshot for entry in for_space(pool)] == ["s"]
+    for name in "xyz":
+        pool.snapshot(disk, name)
+        pool.trash.delete_snapshot(snapshot_of(pool, "d", name))
+    assert [entry.snapshot for entry in for_space(pool)] == ["s"]
+    (entry,) = for_space(pool)
+    pool.trash.purge(entry)
+    assert for_space(pool) == []
+
+
+def test_what_several_hold_together_goes_together(pool: Pool) -> None:
+    disk = kept(pool)
+    (clone,) = pool.clone(pool.snapshot(disk, "first"), ["clone"])
+    pool.trash.delete_snapshot(snapshot_of(pool, "d", "first"))  # of which the clone has all
+    for name in ("one", "two", "three"):
+        pool.snapshot(disk, name)
+    put(pool, disk, 0, "newer")
+    put(pool, clone, 0, "other")
+    for name in ("one", "two", "three"):
+        pool.trash.delete_snapshot(snapshot_of(pool, "d", name))
+    assert [entry.snapshot for entry in for_space(pool)] == ["first", "one", "two", "three"]
+    pool.snapshot(disk, "kept")
+    pool.trash.delete_disk(disk)
+    pool.trash.purge(pool.trash.newest("d", "two"))
+    assert [entry.snapshot for entry in for_space(pool)] == ["first", "one", "three"]
+    pool.trash.purge(pool.trash.newest("d", "first"))
+    assert [entry.snapshot for entry in for_space(pool)] == ["one", "three"]
 
 
 def test_what_was_kept_for_its_time_is_overdue(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
