@@ -90,6 +90,12 @@ bool store(int fd, const struct run *runs, size_t count, const char *data) {
     return true;
 }
 
+void announce(int fd, const struct run *runs, size_t count) {
+    for (size_t i = 0; count > 1 && i < count; i++)
+        if (runs[i].position >= 0)
+            (void)posix_fadvise(fd, runs[i].position, runs[i].length, POSIX_FADV_WILLNEED); /* who reads will be told */
+}
+
 void start_writeback(int fd, const struct run *runs, size_t count) {
     for (size_t i = 0; i < count; i++)
         /* With this flag the kernel keeps what fails for the next fdatasync, whose caller is told. */

@@ -13,6 +13,8 @@ void reply_data(int fuse_fd, uint64_t unique, const void *data, size_t size);
 void reply_errno(int fuse_fd, uint64_t unique, int code);
 /* Fill `data` from the runs; `flags` as preadv2(2) has them. False: failed, or short. */
 bool fetch(int data_fd, const struct run *runs, size_t count, char *data, int flags);
+/* Have the host begin to read the runs from its disk, if there are several: else each would be waited for by itself. */
+void announce(int data_fd, const struct run *runs, size_t count);
 /* Read blocks at these addresses, each to its place, if the host has them in memory, or cannot tell. False: failed. */
 bool fetch_blocks(int data_fd, const int64_t *addresses, size_t count, char *const *places);
 /* Write the runs from `data`. False: failed, or short. */

@@ -145,6 +145,7 @@ static void *read_jobs(void *unused) {
             idle_readers--;
         }
         pthread_mutex_unlock(&lock);
+        announce(job->data_fd, job->runs, job->count);
         errno = 0;
         if ((data != NULL || (data = transfer_buffer()) != NULL) &&
             fetch(job->data_fd, job->runs, job->count, data, 0) &&

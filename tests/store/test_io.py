@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from typing import Any
 
 import pytest
 
@@ -102,3 +104,27 @@ def test_extents_are_the_data_joined_and_cut_at_the_end(pool: Pool) -> None:
     assert list(pool.io.extents(disk, 2 * B + 7))[0] == (2 * B + 7, 2 * B - 7)
     assert list(pool.io.extents(disk, SIZE)) == []
     assert list(pool.io.extents(pool.create_disk("empty", SIZE))) == []
+
+
+def test_what_lies_scattered_is_announced_to_the_host_before_any_of_it_is_waited_for(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = pool.create_disk("d", 64 * B)
+    for at in range(0, 64, 2):
+        put(pool, disk, at, f"even {at}")
+    for at in range(1, 64, 2):
+        put(pool, disk, at, f"odd {at}")
+    said: list[str] = []
+    preadv = os.preadv
+
+    def reading(*arguments: Any) -> int:
+        said.append("read")
+        return preadv(*arguments)
+
+    monkeypatch.setattr(os, "preadv", reading)
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, offset, length, advice: said.append(f"{length // B}"))
+    whole = pool.read(disk, 0, 64 * B)
+    assert said == ["1"] * 64 + ["read"] * 64
+    said.clear()
+    assert pool.read(disk, 0, B) == whole[:B]
+    assert said == ["read"], "what lies in one piece is read at once"
