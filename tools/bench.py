@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchlib import engine, maps, mounted, scale, writing
+from benchlib import engine, maps, mounted, scale, seals, writing
 from benchlib.figures import ROOT, Bench, Figure, markdown
 from benchlib.machine import describe
 
@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, Callable[[Bench], None]]] = {
     "list": ("Long chains (mount)", mounted.listing),
     "scale": ("Many disks, snapshots and policies", scale.run),
     "mount": ("Mount", mounted.fio),
+    "seals": ("Checksums (mount)", seals.run),
 }
 
 
