@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import groupby, takewhile, zip_longest
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,122 +30,26 @@ from rowfs.base.units import (
 from rowfs.persist.shares import Shares
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import Extent, point_of
+from rowfs.store.leaving import Left, Run, gathered, run_of, runs_of
 from rowfs.store.lineage import Held, Lineage, branch_ids, path
 from rowfs.store.model import EPOCH_NONE, Branch, Disk, Point, Snapshot, VersionKey
 from rowfs.store.versions import Looked, Versions
 
 Pausing = Generator[None, None, int]
 T = TypeVar("T")
-PAUSE_PAGES = 1024  # that are listed before others may work
+_NOBODYS = -1  # in place of a part: of what was let go of before
 Change = tuple[int, int, str]  # offset and length in bytes, "data" or "zero"
-
-
-class _Left:
-    """What names points when some of them are gone: `gone` has snapshots, and heads as EPOCH_MAX."""
-
-    def __init__(self, catalog: Catalog, gone: set[tuple[BranchId, Epoch]]) -> None:
-        self._branches = catalog.branches
-        self._gone = gone
-        self._touched = {number for number, _ in gone}
-        self._named: dict[BranchId, list[Epoch]] = {}
-        self._ending = {removal.branch for removal in catalog.removals.values() if removal.epoch == EPOCH_MAX}
-
-    def named(self, branch: Branch) -> list[Epoch]:
-        """The points that snapshots still name, ascending."""
-        if branch.id not in self._touched:
-            return branch.named
-        if branch.id not in self._named:
-            self._named[branch.id] = _without(
-                branch.named, sorted(e for number, e in self._gone if number == branch.id)
-            )
-        return self._named[branch.id]
-
-    def head(self, branch: Branch) -> bool:
-        """Whether a disk still writes on the branch."""
-        return branch.has_head and branch.id not in self._ending and (branch.id, EPOCH_MAX) not in self._gone
-
-    def seen(self, branch: Branch, first: Epoch, end: Epoch) -> bool:
-        """As Branch.seen_between."""
-        if end == EPOCH_MAX and self.head(branch):
-            return True
-        named = self.named(branch)
-        at = bisect_left(named, first)
-        return at < len(named) and named[at] < end
-
-    def behind(self, branch: Branch) -> list[Branch]:
-        """The branches that begin on this one, and on those, and so on."""
-        found, waiting = [], [child for _, child in branch.forks]
-        while waiting:
-            child = self._branches[waiting.pop()]
-            found.append(child)
-            waiting += [grandchild for _, grandchild in child.forks]
-        return found
-
-
-def _without(epochs: list[Epoch], gone: list[Epoch]) -> list[Epoch]:
-    """Sorted `epochs` but for those in `gone`, which are few as a rule."""
-    left = epochs[:]
-    for epoch in reversed(gone):
-        at = bisect_left(left, epoch)
-        if at < len(left) and left[at] == epoch:
-            del left[at]
-    return left
-
-
-class _Run(NamedTuple):
-    """Points of a branch that go together: nothing that is left lies between them."""
-
-    branch: Branch
-    after: Epoch  # the newest point before them that a snapshot names; EPOCH_NONE: none
-    epochs: list[Epoch]  # ascending
-    next: Epoch | None  # the oldest point behind them, EPOCH_MAX for the head; None: none
-
-    @property
-    def sees_through(self) -> bool:
-        """Whether they may be the last to see through to the branch on which theirs begins."""
-        return self.after == EPOCH_NONE and self.branch.origin is not None
-
-
-def _run_of(left: _Left, branch: Branch, epochs: list[Epoch]) -> _Run | None:
-    """The run that ascending epochs make; None: a snapshot that is left names the first of them."""
-    named = left.named(branch)
-    at = bisect_left(named, epochs[0])
-    if at < len(named) and named[at] == epochs[0]:
-        return None
-    behind = named[at] if at < len(named) else EPOCH_MAX if left.head(branch) else None
-    return _Run(branch, named[at - 1] if at else EPOCH_NONE, epochs, behind)
-
-
-def _runs(gone: Iterable[tuple[Branch, Epoch]], left: _Left) -> Iterator[_Run]:
-    """The runs of the points that go."""
-    by_place: dict[tuple[BranchId, int], tuple[Branch, list[Epoch]]] = {}
-    for branch, epoch in gone:
-        place = branch.id, bisect_left(left.named(branch), epoch)
-        by_place.setdefault(place, (branch, []))[1].append(epoch)
-    for branch, epochs in by_place.values():
-        run = _run_of(left, branch, sorted(epochs))
-        if run is not None:
-            yield run
-
-
-def _gathered(
-    pages: Iterable[PageIndex], among: Collection[PageIndex] | None = None
-) -> Generator[None, None, set[PageIndex]]:
-    """The pages, or those `among` others. Pauses now and then."""
-    found: set[PageIndex] = set()
-    for step, index in enumerate(pages):
-        if among is None or index in among:
-            found.add(index)
-        if not step % PAUSE_PAGES:
-            yield
-    return found
 
 
 class Figures:
     """Figures of one pool."""
 
-    def __init__(self, versions: Versions, catalog: Catalog, shares: Shares) -> None:
+    def __init__(
+        self, versions: Versions, catalog: Catalog, shares: Shares, revisits: Callable[[], Collection[VersionKey]]
+    ) -> None:
+        """`revisits`: the versions that let go of something, which the reclaimer has yet to look at (DiskIO)."""
         self._versions = versions
+        self._revisits = revisits
         self._shares = shares
         self._catalog = catalog
         self._known: dict[int, tuple[object, int]] = {}  # by snapshot id: what the figure rests on, and the figure
@@ -175,13 +79,13 @@ class Figures:
         What several of them hold together counts in one of them. If `any_will_do`, the first that was found.
         """
         gone = {(point.branch, point.epoch): part for part, things in enumerate(parts) for point in _named_by(things)}
-        left = _Left(self._catalog, {(branch.id, epoch) for branch, epoch in gone})
+        left = Left(self._catalog, {(branch.id, epoch) for branch, epoch in gone})
         lineage = Lineage(self._versions, left.seen)
-        before = Lineage(self._versions, _Left(self._catalog, set()).seen)
+        before = Lineage(self._versions, Left(self._catalog, set()).seen)
         counted: set[VersionKey] = set()
         jointly: list[tuple[np.ndarray, int]] = []  # blocks that others own too, and of which part
         freed = [0] * len(parts)
-        for run in _runs(gone, left):
+        for run in runs_of(gone, left):
             for index in sorted((yield from self._unseen_pages(left, run))):
                 for epoch in self._seen_at(run, index):
                     part = gone[run.branch, epoch]
@@ -196,6 +100,7 @@ class Figures:
                     return [blocks * BLOCK_BYTES for blocks in freed]
                 yield
         if jointly:  # free are those of which all owners let go: with the last of them
+            jointly[:0] = [(addresses, _NOBODYS) for addresses in (yield from self._let_go_already())]
             addresses = np.concatenate([shared for shared, _ in jointly])[::-1]
             of_parts = np.concatenate([np.full(len(shared), part) for shared, part in jointly])[::-1]
             addresses, last, owners = np.unique(addresses, return_index=True, return_counts=True)
@@ -203,30 +108,55 @@ class Figures:
             freed = [blocks + int(np.count_nonzero(free == part)) for part, blocks in enumerate(freed)]
         return [blocks * BLOCK_BYTES for blocks in freed]
 
-    def _unseen_pages(self, left: _Left, run: _Run) -> Generator[None, None, set[PageIndex]]:
+    def _let_go_already(self) -> Generator[None, None, list[np.ndarray]]:
+        """Blocks with further owners that somebody has let go of, and the reclaimer has not come to yet."""
+        left = Left(self._catalog, set())
+        lineage = Lineage(self._versions, left.seen)
+        counted: set[VersionKey] = set()
+        found: list[np.ndarray] = []
+
+        def look(branch: Branch, index: PageIndex, epoch: Epoch) -> None:
+            for version, let_go in self._let_go_in_page(None, lineage, branch, index, epoch, counted):
+                addresses = version.places()[let_go]
+                found.append(addresses[self._shares.further(addresses) != 0])
+
+        branches = self._catalog.branches
+        ending = [(item.branch, item.epoch) for item in self._catalog.removals.values()]
+        for run in runs_of([(branches[number], epoch) for number, epoch in ending if number in branches], left):
+            for index in sorted((yield from self._unseen_pages(left, run))):
+                for epoch in self._seen_at(run, index):
+                    look(run.branch, index, epoch)
+                yield
+        for number, index, epoch in list(self._revisits()):
+            if number in branches:
+                look(branches[number], index, Epoch(epoch - 1))
+            yield
+        return found
+
+    def _unseen_pages(self, left: Left, run: Run) -> Generator[None, None, set[PageIndex]]:
         """The pages of which what is left may not see a version that a point of the run sees."""
         branch, first = run.branch, run.epochs[0]
         changed = self._versions.changed
         if run.next is None:  # nothing left on the branch sees what came last
-            pages = yield from _gathered(changed(branch, run.after, run.epochs[-1]))
+            pages = yield from gathered(changed(branch, run.after, run.epochs[-1]))
         else:  # what no later version follows is seen at the next point
-            pages = yield from _gathered(changed(branch, first, run.next))
+            pages = yield from gathered(changed(branch, first, run.next))
             if not run.sees_through:
-                return (yield from _gathered(changed(branch, run.after, run.epochs[-1]), pages))
+                return (yield from gathered(changed(branch, run.after, run.epochs[-1]), pages))
             return pages
         if not run.sees_through:
             return pages
         heirs = left.behind(branch)
         for heir in heirs:
-            pages |= yield from _gathered(changed(heir, EPOCH_NONE, EPOCH_MAX))
+            pages |= yield from gathered(changed(heir, EPOCH_NONE, EPOCH_MAX))
         if not any(left.named(heir) or left.head(heir) for heir in heirs):
             assert branch.origin is not None
-            below = _run_of(left, branch.origin, [branch.fork])
+            below = run_of(left, branch.origin, [branch.fork])
             if below is not None:
                 pages |= yield from self._unseen_pages(left, below)
         return pages
 
-    def _seen_at(self, run: _Run, index: PageIndex) -> list[Epoch]:
+    def _seen_at(self, run: Run, index: PageIndex) -> list[Epoch]:
         """Points of a run, ascending, at which each version of a page is seen that any of them sees, each once."""
         branch, points = run.branch, run.epochs
         own = list(takewhile(lambda epoch: epoch <= points[-1], self._versions.epochs(branch, index, run.after)))
@@ -239,7 +169,7 @@ class Figures:
 
     def _let_go_in_page(
         self,
-        before: Lineage,
+        before: Lineage | None,
         lineage: Lineage,
         branch: Branch,
         index: PageIndex,
@@ -258,8 +188,8 @@ class Figures:
             counted.add(key)
             dead = self._versions.look(owner, index, at)
             let_go = self._held_by_none(dead, index, lineage.seen_behind(index, followers))
-            followers = None if held is first else before.followers(owner, index, at, end)
-            if followers is not None:  # dead already: what nobody held is freed anyway
+            followers = None if held is first or before is None else before.followers(owner, index, at, end)
+            if followers is not None and before is not None:  # dead already: what nobody held is freed anyway
                 let_go = let_go & ~self._held_by_none(dead, index, before.seen_behind(index, followers))
             yield dead, let_go
             if held is first and np.count_nonzero(let_go) == PAGE_BLOCKS:

@@ -287,7 +287,7 @@ class Pool:
         self.trash = Trash(self)
         self.limits = Limits(self)
         self.policies = PolicyBook(self)
-        self.figures = Figures(self.versions, self.catalog, shares)
+        self.figures = Figures(self.versions, self.catalog, shares, lambda: self.io.revisits)
         self.holdings = Holdings(self)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self._map.on_damage(self._map_damaged)

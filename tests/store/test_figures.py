@@ -15,7 +15,7 @@ from rowfs.store.figures import Figures, finish
 from rowfs.store.model import Disk, Snapshot
 from rowfs.store.pool import Pool
 from tests.store import damage
-from tests.store.helpers import SIZE, B, Home, P, address, put, share, snapshot_of
+from tests.store.helpers import SIZE, B, Home, P, address, addresses_of, put, share, snapshot_of
 
 
 @pytest.fixture
@@ -135,6 +135,50 @@ def test_several_parts_add_up_to_what_all_of_them_free(pool: Pool, disk: Disk) -
     told = finish(pool.figures.freed_in_parts(parts))
     assert [blocks // B for blocks in told] == [3, 2, 0, 1], "what the clone was made of counts there"
     assert really_freed(pool, *disk.chain.values(), disks=(clone, disk)) == sum(told) // B
+
+
+def test_what_was_shared_with_something_that_is_being_reclaimed_comes_back_with_its_last_owner(pool: Pool) -> None:
+    disk = pool.create_disk("d", SIZE)
+    put(pool, disk, 0, "a", "b")
+    first = pool.snapshot(disk, "s")
+    other = pool.create_disk("other", SIZE)
+    share(pool, first, 0, other, 1, 2)
+    put(pool, disk, 0, "new", "new")
+    assert freed(pool, first) == 0
+    pool.delete_disk(other)
+    assert freed(pool, first) == 2, "before the reclaimer has come to it"
+    assert really_freed(pool, first) == 2
+
+
+def test_figures_are_exact_while_what_was_deleted_is_being_reclaimed(home: Home) -> None:
+    chance = random.Random(7)
+    pool = home.open(cache_bytes=0)
+    disks = [pool.create_disk("d", SIZE)]
+    for turn in range(120):
+        disk = chance.choice(disks)
+        snapshots = list(pool.catalog.snapshots.values())
+        match chance.randrange(9):
+            case 0 | 1:
+                pool.snapshot(disk, f"s{turn}")
+            case 2 if snapshots:
+                disks += pool.clone(chance.choice(snapshots), [f"d{turn}"])
+            case 3 | 4 if snapshots:
+                share(pool, chance.choice(snapshots), chance.randrange(3), disk, chance.randrange(3), 4)
+            case 5 if snapshots:
+                pool.delete_snapshot(chance.choice(snapshots))
+            case 6 if len(disks) > 1:
+                pool.delete_disk(disks.pop(chance.randrange(len(disks))), keep_snapshots=turn % 2 == 0)
+            case 7:
+                pool.commit()
+                for _ in range(turn % 4):
+                    pool.reclaimer.step(0)
+            case _:
+                put(pool, disk, chance.randrange(5), f"t{turn}", f"u{turn}")
+        snapshots = list(pool.catalog.snapshots.values())
+        going: list[Disk | Snapshot] = [item for item in [*disks, *snapshots] if chance.randrange(3) == 0]
+        rest = [item for item in [*disks, *snapshots] if item not in going]
+        alone = addresses_of(*going, pool=pool) - addresses_of(*rest, pool=pool)
+        assert sum(finish(pool.figures.freed_in_parts([[item] for item in going]))) == len(alone) * B, f"turn {turn}"
 
 
 def test_a_long_chain_is_looked_at_once_however_many_go(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
