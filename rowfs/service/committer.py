@@ -379,6 +379,9 @@ class Committer:
             if self._pool.read_only or self._pool.read_only_reason:
                 await trio.sleep(math.inf)
             pressing = self._pressing()
+            if self._awaited and pressing < 1:
+                await trio.sleep(pace.BUSY_PAUSE_S)
+                continue
             if self._step(pace.slice_s(pressing)):
                 self.rate.note(trio.current_time(), reclaimer.freed_blocks)
                 quiet, seen = seen == self._requests(), self._requests()
@@ -389,6 +392,11 @@ class Committer:
             elif not reclaimer.pending:
                 self.rate.rest()
             await trio.sleep(0.05 if reclaimer.pending else 0.2)
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether a commit is running that somebody may wait for: it takes turns with us for Python's lock."""
+        return self._current is not None and not self._hurried and not self.waiting
 
     def _pressing(self) -> float:
         space = self._pool.space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from errno import EIO, ENOSPC, EROFS
@@ -16,6 +17,7 @@ from rowfs.base.errors import CorruptionError, ReadOnlyError, RowfsError
 from rowfs.base.units import MIB
 from rowfs.persist.journal import Journal, JournalError
 from rowfs.service import committer, pace
+from rowfs.store.commit import Batch
 from tests.operations.conftest import Log
 from tests.operations.helpers import FailingData, Fs, GatedData, Writes, refused, until, without_journal
 from tests.store.helpers import B, fill, ready
@@ -220,6 +222,41 @@ async def test_reclaim_takes_more_time_the_more_is_owed(fs: Fs, monkeypatch: pyt
     fs.pool.space.shortage = True
     await until(lambda: budgets[-1] == pace.LONG_SLICE_S, "a long slice, since space is short")
     fs.pool.space.shortage = False
+
+
+async def test_reclaim_makes_way_for_a_commit_unless_much_is_owed(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[float] = []
+    going, go_on = threading.Event(), threading.Event()
+    write = fs.pool.commits.write
+
+    def slow(batch: Batch) -> None:
+        going.set()
+        assert go_on.wait(30)
+        write(batch)
+
+    def step(budget_s: float) -> bool:
+        steps.append(budget_s)
+        return True
+
+    await fs.disk("vm", 4, "one")
+    monkeypatch.setattr(fs.pool.commits, "write", slow)
+    monkeypatch.setattr(fs.pool.reclaimer, "step", step)
+    await until(lambda: steps, "the reclaimer")
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fs.snapshot, "vm", "s")
+            await until(going.is_set, "the commit")
+            steps.clear()
+            await trio.sleep(0.05)
+            assert not steps
+            fs.pool.catalog.owed_blocks = fs.pool.space.allocated_blocks
+            await until(lambda: steps, "the reclaimer, for now much is owed")
+            fs.pool.catalog.owed_blocks = 0
+            go_on.set()
+    finally:
+        go_on.set()
+    steps.clear()
+    await until(lambda: steps, "the reclaimer, after the commit")
 
 
 async def test_what_is_owed_is_told_and_gone_in_the_end(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
