@@ -60,7 +60,7 @@ def expected(pool: Pool) -> dict[int, Held]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_holdings_are_those_of_a_model_that_looks_at_each_address(home: Home, seed: int) -> None:
     chance = random.Random(seed)
     pool = home.open()
