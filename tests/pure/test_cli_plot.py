@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.base.names import printable
@@ -98,6 +98,7 @@ ODD = ["<img onerror=x>", "a&b\"'", "\udcff\x1b[2J\ufffe\uffff", "\n"]
 NAMES = st.text(min_size=1, max_size=300) | st.sampled_from(ODD)
 
 
+@settings(deadline=None, max_examples=50)
 @given(NAMES, NAMES)
 def test_whatever_things_are_called_the_picture_is_xml_and_says_so(name: str, disk: str) -> None:
     history = {"disk": disk, "steps": [step(name), step(None)], "clones": [clone(disk, name)]}

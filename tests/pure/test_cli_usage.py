@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowfs.cli.csvtext import csv_text, safe_cell
@@ -116,6 +116,7 @@ def test_csv_is_safe_whatever_a_disk_is_called(world: World) -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=2, max_size=2), max_size=5))
 def test_csv_comes_back_cell_by_cell_and_no_cell_begins_a_formula(rows: list[list[str]]) -> None:
     read = list(csv.reader(io.StringIO(csv_text(["a", "b"], rows), newline="")))

@@ -200,7 +200,7 @@ def test_what_lies_before_and_after_a_time_is_all_of_it(taken: list[tuple[int, A
     assert plus(before, byte_seconds(account, at_s * SECOND_NS, now_ns)) == byte_seconds(account, 0, now_ns)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(steps, steps, st.lists(st.integers(0, 500 * 86_400), max_size=3))
 def test_accounts_that_are_added_together_hold_what_both_held(
     taken: list[tuple[int, Amounts]], others: list[tuple[int, Amounts]], backs_s: list[int]
@@ -290,7 +290,8 @@ USED = st.builds(
 )
 
 
-@given(st.lists(USED, max_size=12))
+@settings(deadline=None, max_examples=50)
+@given(st.lists(USED, max_size=8))
 def test_rows_add_up_to_the_total_and_each_is_the_sum_of_its_disks(all_used: list[Used]) -> None:
     everything = total(all_used)
     for rows in (by_name(all_used), by_label(all_used, "env")):
