@@ -25,10 +25,24 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = f"ROWFS_NO_SKIPS=1, yet {report.nodeid} was skipped. {reason}"
 
 
+def _in_utf8(report: pytest.TestReport) -> None:
+    """Escape what is no UTF-8, in names: a process of xdist cannot send it, and one failure would end the whole run."""
+    try:
+        str(report.longrepr).encode()
+    except UnicodeEncodeError:
+        report.longrepr = _escaped(str(report.longrepr))
+    report.sections = [(title, _escaped(text)) for title, text in report.sections]
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     report = yield
     _fail_if_skipped(report)
+    _in_utf8(report)
     return report
 
 

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Iterator[Mounted]:
-    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt", expected_log=["damaged"])
+    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt", expected_log=["damaged", "blocks were not sealed"])
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     pool = Pool(str(mounted.pool))
     disk = pool.create_disk("disk", 4 * B)
     put(pool, disk, 0, "a", "b")
@@ -57,7 +57,7 @@ def test_damage_under_a_mount(damaged: Mounted) -> None:
 def test_a_damaged_record_is_told_in_one_line_of_plain_words(tmp_path: Path) -> None:
     mounted = Mounted(tmp_path / "pool", tmp_path / "mnt")
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     pool = Pool(str(mounted.pool))
     pool.create_disk("disk", B)
     pool.close()
@@ -71,7 +71,7 @@ def test_a_damaged_record_is_told_in_one_line_of_plain_words(tmp_path: Path) -> 
 def test_a_map_that_lmdb_would_stumble_over_is_refused_in_one_line(tmp_path: Path) -> None:
     mounted = Mounted(tmp_path / "pool", tmp_path / "mnt")
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     with open(mounted.pool / "map/data.mdb", "r+b") as file:
         file.seek(2 * 4096)  # behind the meta pages: trees
         file.write(b"\xff" * 4096 * 30)

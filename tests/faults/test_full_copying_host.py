@@ -33,7 +33,7 @@ def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mounted]
         stack.callback(host.remove)
         if request.param == "btrfs":
             run("btrfs", "subvolume", "create", mounted.pool)
-        mounted.cli("init", str(mounted.pool))
+        mounted.init()
         mounted.mount()
         stack.callback(mounted.finish)
         mounted.cli("create", ":vm", "1G")

@@ -37,7 +37,7 @@ def mounted(host: Host, tmp_path: Path) -> Iterator[Mounted]:
     """A pool without a capacity of its own, that holds a disk with a snapshot."""
     mounted = Mounted(host.where / "pool", tmp_path / "mnt")
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     mounted.mount()
     mounted.cli("create", ":vm", "1G")
     write_file(mounted.path("vm"), noise("old", 16 * MIB), sync=True)
@@ -81,7 +81,7 @@ def test_no_pool_is_made_on_a_full_host(host: Host, foreign: Foreign, tmp_path: 
     assert "No space left on device" in said or "is full: free some space there" in said
     assert os.listdir(mounted.pool) == []
     foreign.remove()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
 
 
 @pytest.mark.parametrize("host", ["ext4"], indirect=True)  # on XFS the lock's first block is not to be had: no mount
@@ -91,7 +91,7 @@ def test_umount_on_a_host_that_was_full_from_the_start_says_once_what_is_lost(
     expected = ["nothing can be made durable now", "the last commit failed"]
     mounted = Mounted(host.where / "pool", tmp_path / "mnt", expected_log=expected)
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     foreign.fill()
     mounted.mount()
     why = "not everything could be made durable: the file system that holds the pool is full: free some space there"

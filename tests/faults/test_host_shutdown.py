@@ -31,7 +31,7 @@ def mounted(host: Host, tmp_path: Path) -> Iterator[Mounted]:
     """A pool on the host, with a disk and a snapshot that are durable."""
     mounted = Mounted(host.where / "pool", tmp_path / "mnt", expected_log=["I/O error", "Input/output error"])
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     mounted.mount()
     mounted.cli("create", ":vm", "4M")
     write_file(mounted.path("vm"), noise("old", 4 * MIB), sync=True)

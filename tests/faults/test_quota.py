@@ -38,7 +38,7 @@ def test_writes_are_refused_and_go_on_when_the_quota_is_raised(host: Host, tmp_p
     run("btrfs", "quota", "enable", host.where)
     limit(mounted.pool, "100M")
     mounted.mnt.mkdir()
-    mounted.cli("init", str(mounted.pool))
+    mounted.init()
     mounted.mount()
     mounted.cli("create", ":vm", "1G")
     kept = 0

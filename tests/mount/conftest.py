@@ -40,7 +40,7 @@ def make_mounted(tmp_path: Path) -> Iterator[MakeMounted]:
         new = Mounted(tmp_path / pool, tmp_path / mnt)
         new.mnt.mkdir(parents=True)
         new.pool.parent.mkdir(parents=True, exist_ok=True)
-        new.cli("init", str(new.pool), *options)
+        new.init(*options)
         made.append(new)
         new.mount(*mount)
         return new

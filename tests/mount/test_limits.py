@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rowfs.base.names import for_snapshots
 from tests.mount.conftest import MakeMounted
 from tests.mount.helpers import (
     LABEL_BYTES,
@@ -272,9 +273,10 @@ def test_a_disk_and_a_snapshot_may_have_any_name(mounted: Mounted) -> None:
         path = mounted.path(name)
         run("truncate", "-s", "1M", path)
         write_file(path, noise(title, MIB))
-        run("touch", mounted.snapshot_path(name, name))
+        snapshot = for_snapshots(name)
+        run("touch", mounted.snapshot_path(name, snapshot))
         write_file(path, noise("new", MIB))
-        mounted.cli("rename", mounted.snapshot_path(name, name), f"@{title.split()[0]}")
+        mounted.cli("rename", mounted.snapshot_path(name, snapshot), f"@{title.split()[0]}")
         assert read_direct(f"{mounted.path('.snapshots')}/{name}/{title.split()[0]}") == noise(title, MIB), title
         mounted.cli("rollback", f"{path}@{title.split()[0]}")
         assert read_direct(path) == noise(title, MIB), title

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rowfs.base.names import for_snapshots
 from tests.mount.helpers import (
     COMMAND,
     MIB,
@@ -25,6 +26,7 @@ from tests.mount.helpers import (
 from tests.mount.linux import make_file_system
 
 ODD = os.fsdecode(b"a\rb\nc d\\e\\040,%0D#\xff\x0c\xc3\xbc")
+TAKEN = for_snapshots(ODD)  # what its snapshot is called: as odd, but for the comma
 # A locale in which Python takes names for ASCII, unless it is told better.
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -60,21 +62,21 @@ def test_every_verb_takes_them(stranger: None, odd: Mounted, tmp_path: Path) -> 
     where = tmp_path / f"fs{ODD}"
     with mounted_device(device, where):
         (where / "file").write_bytes(noise("file", MIB))
-        odd.cli("snapshot", "--freeze", f"{disk}@{ODD}")
+        odd.cli("snapshot", "--freeze", f"{disk}@{TAKEN}")
         (found,) = odd.json("list", ":")
         assert found["attached"] == [{"device": device, "mounts": [str(where)]}]
-        assert (found["name"], [item["name"] for item in found["snapshots"]]) == (ODD, [ODD])
-        assert "is in use by" in odd.refuses("rollback", f"{disk}@{ODD}")
+        assert (found["name"], [item["name"] for item in found["snapshots"]]) == (ODD, [TAKEN])
+        assert "is in use by" in odd.refuses("rollback", f"{disk}@{TAKEN}")
     assert odd.json("detach", disk) == {"detached": [device]}
-    odd.cli("rollback", f"{disk}@{ODD}")
-    odd.cli("clone", f"{disk}@{ODD}", f"{ODD}2")
+    odd.cli("rollback", f"{disk}@{TAKEN}")
+    odd.cli("clone", f"{disk}@{TAKEN}", f"{ODD}2")
     odd.cli("rename", other, f"{ODD}3")
     odd.cli("resize", f":{ODD}3", "+1M")
-    odd.cli("export", f"{disk}@{ODD}", str(tmp_path / f"{ODD}.img"))
-    assert (tmp_path / f"{ODD}.img").read_bytes() == read_direct(odd.snapshot_path(ODD, ODD))
-    assert odd.json("diff", f"{disk}@{ODD}")["ranges"] == []
+    odd.cli("export", f"{disk}@{TAKEN}", str(tmp_path / f"{ODD}.img"))
+    assert (tmp_path / f"{ODD}.img").read_bytes() == read_direct(odd.snapshot_path(ODD, TAKEN))
+    assert odd.json("diff", f"{disk}@{TAKEN}")["ranges"] == []
     assert odd.json("info", str(odd.pool))["pool"] == str(odd.pool)
-    assert odd.json("info", f"{disk}@{ODD}")["name"] == ODD
+    assert odd.json("info", f"{disk}@{TAKEN}")["name"] == TAKEN
     odd.cli("delete", f":.snapshots/{ODD}")
     odd.cli("delete", "--wait", disk, f":{ODD}3")
     assert odd.json("list", ":") == []
