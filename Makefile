@@ -50,7 +50,7 @@ check: ## format, lint, types, import floors, pure tests: under a minute
 	@$(PY) tools/floors.py
 	@$(PY) -m pytest tests/pure $(ARGS)
 
-sanitize: ## test the C extension with ASan and UBSan, in a minute (ARGS=... for pytest)
+sanitize: ## test the C extension with ASan, UBSan and TSan, in a minute (ARGS=... for pytest)
 	@tools/setup --test
 	@tools/sanitize $(ARGS)
 

@@ -151,6 +151,7 @@ PyObject *native_linger(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iii", &fuse_fd, &epoll_fd, &timeout_ms))
         return NULL;
     linger(fuse_fd, epoll_fd, timeout_ms);
+    hotpath_settle();
     writes_tell();
     Py_RETURN_NONE;
 }

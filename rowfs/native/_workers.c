@@ -27,6 +27,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for all of these */
 static pthread_cond_t wanted[JOB_KINDS] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER},
                       all_done = PTHREAD_COND_INITIALIZER;
 static struct queue queues[JOB_KINDS], done; /* what waits for a worker, and for the trio thread */
+static bool trio_woken; /* for what is done */
 static int threads[JOB_KINDS], idle_readers, unfinished, syncs; /* `syncs` of these */
 
 static pthread_mutex_t sync_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -125,12 +126,12 @@ static void ended(void) {
 }
 
 static void finished(struct job *job) {
-    bool first = done.first == NULL;
-
     put(&done, job);
     ended();
-    if (first)
+    if (!trio_woken && (job->kind == JOB_READ || job->error || job->record_lost)) {
+        trio_woken = true;
         wake_trio();
+    }
 }
 
 static void *read_jobs(void *unused) {
@@ -299,6 +300,8 @@ struct job *workers_done(void) {
 
     pthread_mutex_lock(&lock);
     job = take_one(&done);
+    if (job == NULL)
+        trio_woken = false;
     pthread_mutex_unlock(&lock);
     return job;
 }

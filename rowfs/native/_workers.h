@@ -1,7 +1,8 @@
 /* Threads for what has to wait for the host: cold reads, syncs of the data file, and the start of its writeback.
  *
  * A worker touches its job and nothing else: no Python, no state of the engine. The trio thread makes jobs and takes them
- * back when they are done (`workers_done`), which is when Python hears of them. What succeeded was answered by then.
+ * back when they are done (`workers_done`), which is when Python hears of them. What succeeded was answered by then; the trio
+ * thread is woken for what failed, and for reads, for whose tickets somebody may wait. It looks before Python runs.
  *
  * Syncs: all that wait share one fdatasync, and there is never more than one at a time, Python's own commits included
  * (`sync_data`). The kernel tells a failed write to one fdatasync alone, so after a failure nobody may ask again: from
