@@ -1,6 +1,8 @@
 /* Looking at the engine's objects (handle -> disk -> head -> page), and who they are. */
 #include "_engine.h"
 
+#include <unistd.h>
+
 struct engine engine;
 struct names names;
 
@@ -177,6 +179,24 @@ static bool take_journal(void) {
     return engine.journal != NULL;
 }
 
+static bool take_reach(void) {
+    PyObject *data = PyObject_GetAttrString(engine.pool, "data"), *reach = NULL;
+
+    if (data != NULL && (reach = PyObject_GetAttrString(data, "reach")) != NULL &&
+        look_into(reach, &engine.reach_view, sizeof(int64_t)))
+        engine.reach = engine.reach_view.buf;
+    Py_XDECREF(reach);
+    Py_XDECREF(data);
+    return engine.reach != NULL;
+}
+
+/* Whether somebody cut the data file off. Python says so, and changes nothing from then on. */
+bool engine_data_cut_off(void) {
+    off_t end = lseek(engine.data_fd, 0, SEEK_END);
+
+    return end >= 0 && end < *engine.reach;
+}
+
 static bool take_set(PyObject **place, PyObject *value) {
     if (!take(place, value))
         return false;
@@ -204,7 +224,7 @@ bool engine_serve(PyObject *args) {
         !take(&engine.sums, PyObject_GetAttrString(engine.io, "sums")) ||
         !take(&engine.zeros, PyObject_GetAttrString(engine.io, "zeros")) ||
         !take_set(&engine.unjournaled, PyObject_GetAttrString(engine.io, "unjournaled")) || !take_recent() ||
-        !take_journal())
+        !take_reach() || !take_journal())
         return false;
     engine.data_fd = fd;
     engine.handles = Py_NewRef(handles);
@@ -214,9 +234,12 @@ bool engine_serve(PyObject *args) {
 void engine_stop(void) {
     if (engine.recent != NULL)
         PyBuffer_Release(&engine.recent_view);
+    if (engine.reach != NULL)
+        PyBuffer_Release(&engine.reach_view);
     if (engine.journal != NULL)
         PyBuffer_Release(&engine.journal_view);
     engine.recent = NULL;
+    engine.reach = NULL;
     engine.journal = NULL;
     Py_CLEAR(engine.handles);
     Py_CLEAR(engine.pool);

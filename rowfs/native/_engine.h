@@ -30,6 +30,8 @@ extern struct engine {
     PyObject *disk_type, *snapshot_type, *dirty;
     int data_fd;
     Py_buffer recent_view;
+    Py_buffer reach_view;
+    int64_t *reach; /* DataFile.reach: where the data file ends, or before, unless somebody cut it off */
     int64_t *recent; /* DiskIO.recent: how many blocks were written since the last sync began, and their addresses */
     PyObject *unjournaled; /* DiskIO.unjournaled: a set of disks and pages, what the journal's next record has to hold */
     Py_buffer journal_view;
@@ -76,6 +78,7 @@ size_t plan(PyObject *point, uint64_t offset, size_t size, struct run *runs);
 
 /* The arguments of Python's `serve` (_native.c): answer from these objects from now on. False: Python's error says why. */
 bool engine_serve(PyObject *args);
+bool engine_data_cut_off(void);
 /* From now on everything is left to Python. */
 void engine_stop(void);
 

@@ -277,7 +277,7 @@ bool syncs_try(int fuse_fd, const struct fuse_in_header *header, const struct fu
     writes_tell_of_watched();
     if (!is_open(wanted->fh) || !is(engine.pool, names.read_only, Py_False) ||
         !is(engine.commits, names.failed, Py_None) || !is(engine.commits, names.running, Py_None) ||
-        !is(engine.commits, names.syncing, Py_False) || !workers_can_sync() || (need = needed()) == PYTHON)
+        !is(engine.commits, names.syncing, Py_False) || !workers_can_sync() || engine_data_cut_off() || (need = needed()) == PYTHON)
         return false;
     if (need == NOTHING && on_their_way == 0) {
         reply_errno(fuse_fd, header->unique, 0);

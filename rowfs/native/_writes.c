@@ -120,11 +120,18 @@ static bool begin_placing(PyObject *disk, PyObject *head) {
 static bool store_in_turn(const struct run *runs, size_t count, const char *data, size_t size) {
     bool stored;
 
-    if (size < LARGE_BYTES)
-        return store(engine.data_fd, runs, count, data);
-    Py_BEGIN_ALLOW_THREADS
-    stored = store(engine.data_fd, runs, count, data);
-    Py_END_ALLOW_THREADS
+    if (engine_data_cut_off())
+        return false;
+    if (size < LARGE_BYTES) {
+        stored = store(engine.data_fd, runs, count, data);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        stored = store(engine.data_fd, runs, count, data);
+        Py_END_ALLOW_THREADS
+    }
+    for (size_t i = 0; stored && i < count; i++)
+        if (runs[i].position + (off_t)runs[i].length > *engine.reach)
+            *engine.reach = runs[i].position + (off_t)runs[i].length;
     return stored;
 }
 

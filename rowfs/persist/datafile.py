@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from errno import EAGAIN, EINTR, EINVAL, ENOENT, ENXIO, EOPNOTSUPP
@@ -49,6 +50,10 @@ class DataFile:
         self.keeps_freed = False  # the host cannot take blocks back
         self._nowait_flag = os.RWF_NOWAIT
         self._fdatasync: Callable[[int], None] = os.fdatasync
+        # Where it ends, or before; the C extension has it, too. It never gets shorter, so one that ends before that was
+        # cut off by somebody else. Written to behind its end it would read as zeros where blocks were.
+        self.reach = array("q", [self.size_bytes()])
+        self.tell: Callable[[str], object] = lambda what: None
         try:
             self.uuid = unpack_label(os.pread(self._fd, BLOCK_BYTES, 0))
             self._punch(-(-self.size_bytes() // BLOCK_BYTES), 1)  # where nothing is: it only shows whether that works
@@ -82,16 +87,22 @@ class DataFile:
     def write(self, address: BlockAddress, data: bytes | memoryview, skip_bytes: int = 0) -> None:
         """Write `data` from `skip_bytes` into the block at `address` on, over as many consecutive blocks as it fills.
 
-        Raises NoSpaceError when the host file system is full, StorageError for any other failure.
+        Raises NoSpaceError when the host file system is full, CorruptionError where the file was cut off, StorageError
+        for any other failure.
         """
         position = (address << BLOCK_BITS) + skip_bytes
+        end = position + len(data)
         try:
+            if os.lseek(self._fd, 0, os.SEEK_END) < self.reach[0]:
+                self.check_whole()
             if len(data) <= WRITE_BYTES_MAX and os.pwrite(self._fd, data, position) == len(data):
+                self.reach[0] = max(self.reach[0], end)
                 return
             view = memoryview(data)
             while view:  # or a signal came, or it was the last free block of the host
                 done = os.pwrite(self._fd, view[:WRITE_BYTES_MAX], position)
                 view, position = view[done:], position + done
+            self.reach[0] = max(self.reach[0], end)
         except OSError as error:
             raise _failure(error, "write") from error
 
@@ -143,12 +154,24 @@ class DataFile:
                     continue
                 raise _failure(error, "read") from error
             if done == 0:  # a block in use was written once, so the file has reached it
+                self.check_whole()
                 raise CorruptionError(f"the data file ends before byte {position}, which is in use")
             target, position = target[done:], position + done
         return True
 
+    def check_whole(self) -> None:
+        """The file is as long as it was. Raises CorruptionError."""
+        size = self.size_bytes()
+        if size < self.reach[0]:
+            what = f"the data file was cut off: it ends at byte {size}, and went on to {self.reach[0]}"
+            self.tell(what)
+            error = CorruptionError(what)
+            error.logged = True
+            raise error
+
     def sync(self) -> None:
-        """Make every write that returned durable."""
+        """Make every write that returned durable. Raises CorruptionError where the file was cut off, StorageError."""
+        self.check_whole()
         try:
             self._fdatasync(self._fd)
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from rowfs.base.errors import RowfsError
+from rowfs.base.errors import CorruptionError, RowfsError
 from rowfs.store.pool import Pool
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Sealing:
         try:
             await self._step()
         except RowfsError as error:  # what cannot be read is found by who reads it
-            log.warning("blocks were not sealed: %s", error)
+            if not (isinstance(error, CorruptionError) and error.logged):
+                log.warning("blocks were not sealed: %s", error)
             return False
         except Exception as error:
             log.error("blocks were not sealed", exc_info=error)

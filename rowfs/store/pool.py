@@ -291,6 +291,7 @@ class Pool:
         self.holdings = Holdings(self)
         self.commits = Commits(self.data, self._map, self._journal, self.space, self.versions, self.catalog, self.io)
         self._map.on_damage(self._map_damaged)
+        self.data.tell = self.versions.damaged
         self.was_clean = self.catalog.pool.clean
         self._check_length()
         if not self.read_only and not self.versions.damage:

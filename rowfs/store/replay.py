@@ -12,6 +12,7 @@ was used for when the record was made, or nothing. A replay that is cut off is b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -41,7 +42,7 @@ from rowfs.base.format import (
 from rowfs.base.journalcode import JournalRecord
 from rowfs.base.pagecode import Coded
 from rowfs.base.sumcode import STRETCH_BLOCKS
-from rowfs.base.units import BlockAddress, BranchId, Epoch, PageIndex
+from rowfs.base.units import BLOCK_BYTES, BlockAddress, BranchId, Epoch, PageIndex
 from rowfs.persist.blockmap import MAP_FILE, BlockMap, MapFullError, MapUpdate
 from rowfs.persist.datafile import DataFile
 from rowfs.persist.journal import Journal, Mark
@@ -111,7 +112,7 @@ def replay(blockmap: BlockMap, journal: Journal, open_data: Callable[[], DataFil
     records, damage = journal.records(blockmap.commit, mark)
     update = _merged(records)
     if records:
-        _write_data(records, open_data)
+        _write_data(blockmap, records, open_data)
         _count(blockmap, update, records)
         _take_blocks(blockmap, update)
     if mark is not None:
@@ -135,7 +136,7 @@ def _forget_journal(blockmap: BlockMap, update: MapUpdate) -> None:
     update.put(META, POOL_KEY, record.pack())
 
 
-def _write_data(records: list[JournalRecord], open_data: Callable[[], DataFile]) -> None:
+def _write_data(blockmap: BlockMap, records: list[JournalRecord], open_data: Callable[[], DataFile]) -> None:
     home = max(record.home for record in records)
     blocks = {address: block for record in records if record.number > home for address, block in record.data}
     if not blocks:
@@ -144,11 +145,27 @@ def _write_data(records: list[JournalRecord], open_data: Callable[[], DataFile])
     try:
         if not 0 < min(blocks) <= max(blocks) < data.blocks_max():
             raise CorruptionError("a record of the journal has data for an address that there is not")
+        if (size := data.size_bytes()) < (used := _end_of_used(blockmap) * BLOCK_BYTES):
+            raise CorruptionError(  # what is cut off would read as zeros once something is written behind it
+                f"the data file ends at byte {size}, and blocks up to {used} are in use, so the journal is not "
+                f"replayed: with -o ro,norecovery what is left of the last commit can be read"
+            )
         for address, block in sorted(blocks.items(), key=lambda item: item[0]):
             data.write(BlockAddress(address), block)
         data.sync()
     finally:
         data.close()
+
+
+def _end_of_used(blockmap: BlockMap) -> int:
+    """The address behind the last block that the last commit has in use, as far as bitmaps can be read."""
+    for key, value in reversed(list(blockmap.items(SPACE))):
+        with contextlib.suppress(CorruptionError):  # the pool is read-only with that, once it is open
+            runs = bitmap.used_runs(bitmap.decode(key, value))
+            if not len(runs):
+                continue
+            return int(CHUNK_KEY.unpack(key)[0]) * CHUNK_BLOCKS + int(runs[-1][1])
+    return 0
 
 
 def _merged(records: list[JournalRecord]) -> MapUpdate:

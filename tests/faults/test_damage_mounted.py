@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from errno import EIO, EROFS
@@ -80,3 +81,46 @@ def test_a_map_that_lmdb_would_stumble_over_is_refused_in_one_line(tmp_path: Pat
     assert not os.path.ismount(mounted.mnt)
     found = run(*COMMAND, "check", mounted.pool, codes=(1,)).stdout
     assert found.startswith("pages: ") and found.endswith("found\n")
+
+
+def test_a_data_file_that_is_cut_off_under_a_mount_never_reads_as_zeros(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path / "pool", tmp_path / "mnt", expected_log=["cut off", "commit failed"])
+    mounted.mnt.mkdir()
+    mounted.cli("init", str(mounted.pool))
+    mounted.mount()
+    mounted.cli("create", ":disk", "1M")
+    texts = [f"block {number}" for number in range(16)]
+    write_direct(mounted.path("disk"), 0, b"".join(fill(text) for text in texts))
+    mounted.cli("snapshot", ":disk@s")
+    os.truncate(mounted.pool / "data", 8 * B)
+    for offset in (0, 15 * B, 64 * B):
+        with pytest.raises(OSError) as caught:
+            write_direct(mounted.path("disk"), offset, fill("new"))
+        assert caught.value.errno in (EIO, EROFS)
+    for path in (mounted.path("disk"), mounted.snapshot_path("disk", "s")):
+        failed = 0
+        for block, text in enumerate(texts):
+            try:
+                found = read_direct_at(path, block * B)
+            except OSError as error:
+                assert error.errno == EIO
+                failed += 1
+            else:
+                assert found == fill(text)
+        assert 8 < failed < 16
+    assert "the data file was cut off" in mounted.info()["read_only_reason"]
+    run(*COMMAND, "umount", mounted.mnt, codes=(0, 1))  # 1: something was not durable yet
+    mounted.check_log()
+    assert os.stat(mounted.pool / "data").st_size == 8 * B
+    assert "space: " in run(*COMMAND, "check", mounted.pool, codes=(1,)).stdout
+
+
+def read_direct_at(path: str, offset: int) -> bytes:
+    """A block as the daemon has it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, B) as buffer:
+            assert os.preadv(fd, [buffer], offset) == B
+            return bytes(buffer)
+    finally:
+        os.close(fd)

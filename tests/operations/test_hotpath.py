@@ -25,6 +25,7 @@ from rowfs.store.commit import Commits
 from rowfs.store.diskio import DiskIO, point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool
+from tests.operations.conftest import Log
 from tests.operations.helpers import Survivor
 from tests.store.helpers import B, Home, address, fill, findings, ready
 
@@ -572,6 +573,23 @@ def test_data_alone_is_synced_without_python(kernel: Kernel) -> None:
     assert _native.served()[2] == before + 2
     assert kernel.pool.io.unsynced, "Python's own account of it stays"
     assert kernel.fsync(OWN) is None
+
+
+def test_a_data_file_that_was_cut_off_is_not_written_to(kernel: Kernel, log: Log) -> None:
+    kernel.pool.write(kernel.disk, 0, blocks("a", "b", "c"))
+    kernel.pool.commit()
+    assert kernel.write(DISK, B, blocks("B")) == B == kernel.write(DISK, 8 * B, blocks("new"))
+    whole = kernel.pool.data.size_bytes()
+    assert kernel.pool.data.reach[0] == whole
+    path = kernel.home.data_path
+    content = path.read_bytes()
+    os.truncate(path, whole - B)
+    assert kernel.write(DISK, 0, blocks("A")) is None and kernel.write(DISK, 9 * B, blocks("more")) is None
+    assert kernel.fsync(DISK) is None
+    assert path.read_bytes() == content[:-B]
+    assert "the data file was cut off" in log.take()
+    path.write_bytes(content)
+    kernel.pool.versions.damage = None
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
