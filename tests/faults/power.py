@@ -26,7 +26,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from errno import EINVAL, EOPNOTSUPP
 
-from rowfs.base.errors import NoSpaceError, RowfsError
+import numpy as np
+
+from rowfs.base.errors import BlockDamagedError, NoSpaceError, RowfsError
 from rowfs.base.format import JOURNAL_FILE
 from rowfs.persist import space
 from rowfs.persist.blockmap import MapUpdate
@@ -34,6 +36,7 @@ from rowfs.store import diskio
 from rowfs.store.diskio import RECENT_BLOCKS_MAX, point_of
 from rowfs.store.model import Disk, Snapshot, State
 from rowfs.store.pool import Pool, init_pool
+from rowfs.store.sealing import Piece
 from tests.faults.device import BLOCK, Device
 from tests.faults.expected import ZERO, Expected, Image
 from tests.store.helpers import assert_exact, findings, ready
@@ -78,7 +81,7 @@ class PowerCut(BaseException):
 class Driver:
     """One pool and what it ought to be."""
 
-    def __init__(self, seed: int, device: Device | None = None) -> None:
+    def __init__(self, seed: int, device: Device | None = None, sealing: bool = True) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.device = device or Device()
@@ -92,6 +95,9 @@ class Driver:
         self.cut_at, self.cut_in = "", 0
         self.directory = tempfile.mkdtemp(prefix="rowfs-power-", dir=SHM)
         self.path = os.path.join(self.directory, "pool")
+        self.seals = random.Random(seed)  # apart: what else happens is the same whether blocks are sealed or not
+        self.sealing = sealing and self.seals.random() < 0.6
+        self.sealed = 0
         self.sharing, self.writing = self.rng.choice(((True, False), (False, False), (False, True)))
         self.capacity_blocks = self.rng.choice(CAPACITIES)
         init_pool(self.path)
@@ -105,6 +111,7 @@ class Driver:
 
     def open(self) -> None:
         """Open the pool."""
+        self.piece: tuple[Piece, np.ndarray, int] | None = None  # that is being sealed, its sums, a read ticket
         cache_bytes = self.rng.choice((0, 1 << 20))
         diskio.RECENT_BLOCKS_MAX = self.rng.choice((1, 4, RECENT_BLOCKS_MAX))
         self.pool = Pool(self.path, cache_bytes=cache_bytes, open_data=self.device.open)  # type: ignore[arg-type]
@@ -267,6 +274,8 @@ class Driver:
             self.pool.space._scanned = -1
             self.pool.space._free_runs.clear()
         action()
+        if self.sealing and self.seals.random() < 0.5:
+            self.seal()
         self.step("operation")
 
     def operations(self) -> list[tuple[int, Callable[[], None]]]:
@@ -517,6 +526,25 @@ class Driver:
         for _ in range(self.rng.choice((1, 2, 5, 20))):
             self.pool.reclaimer.step(0)
 
+    def seal(self) -> None:
+        """What does not change any more is sealed, in two steps between which anything may happen."""
+        sealer = self.pool.sealer
+        if self.seals.random() < 0.05 and (found := self._disk_to_unseal()) is not None:
+            self.pool.io.unseal(found, 0, min(found.size_bytes, 4 * BLOCK))
+        if self.piece is not None:
+            piece, sums, ticket = self.piece
+            self.sealed += sealer.record(piece, sums)
+            self.pool.commits.end_read(ticket)
+            self.piece = None
+        for _ in range(self.seals.choice((1, 4))):
+            if (next_piece := sealer.next()) is not None:
+                self.piece = next_piece, sealer.sum_up(next_piece), self.pool.commits.begin_read()
+                return
+
+    def _disk_to_unseal(self) -> Disk | None:
+        disks = sorted(self.pool.catalog.live(), key=lambda disk: disk.name)
+        return self.seals.choice(disks) if disks else None
+
     # Cuts
 
     def round(self) -> None:
@@ -553,6 +581,9 @@ class Driver:
 
     def reclaim(self) -> None:
         """Free all that can be freed: nothing named has changed, and nothing else is left."""
+        if self.piece is not None:  # its ticket keeps what was freed from being used again
+            self.pool.commits.end_read(self.piece[2])
+            self.piece = None
         self.pool.reclaim()
         self.expected.commit()
         assert not self.pool.reclaimer.pending
@@ -599,16 +630,21 @@ class Driver:
         assert all(any(number in window for window in WINDOWS) for number in image.blocks)
 
 
-def run(seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], Device] = Device) -> Counter[str]:
+def run(
+    seed: int, cuts: int, minutes: float = 0.0, make_device: Callable[[], Device] = Device, sealing: bool = True
+) -> Counter[str]:
     """Do so many cuts (or go on for so long), on a new pool every few. An AssertionError says seed and trace."""
     total: Counter[str] = Counter()
     full = records = with_data = 0
     begun = time.monotonic()
     while total.total() < cuts or time.monotonic() - begun < minutes * 60:
-        driver = Driver(seed, make_device())
+        driver = Driver(seed, make_device(), sealing)
         try:
             for _ in range(CUTS_PER_POOL):
-                driver.round()
+                try:
+                    driver.round()
+                except BlockDamagedError as error:  # nothing here damages what was synced
+                    raise AssertionError(f"a false alarm, or a sealed block was written: {error}") from error
         except Exception as error:
             done = total.total() + driver.cuts.total()
             trace = "\n".join(driver.trace)

@@ -21,6 +21,7 @@ from rowfs.store import reclaim, replay
 from rowfs.store.catalog import Catalog
 from rowfs.store.commit import Batch, Commits
 from rowfs.store.model import OWNED, Branch, Removal
+from rowfs.store.pool import Pool
 from rowfs.store.versions import Versions
 from tests.faults.device import Device, FakeData
 from tests.faults.power import STEPS, run
@@ -46,10 +47,10 @@ def test_everything_acknowledged_outlives_power_cuts_anywhere() -> None:
 # Negative controls
 
 
-def _caught(seed: int = SEED, **options: object) -> None:
-    """What the driver says, which has to find something."""
+def _caught(seed: int = SEED, sealing: bool = False, **options: object) -> None:
+    """What the driver says, which has to find something. What is sealed is not written in place: it hides mistakes."""
     with pytest.raises(AssertionError) as caught:
-        run(seed, CAUGHT_WITHIN, **options)  # type: ignore[arg-type]
+        run(seed, CAUGHT_WITHIN, sealing=sealing, **options)  # type: ignore[arg-type]
     text = str(caught.value)
     print(text.splitlines()[-1])
     assert re.match(r"seed \d+, cut \d+: AssertionError", text), text
@@ -218,6 +219,21 @@ def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) ->
 def test_control_records_that_a_commit_made_void_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlockMap, "commit", 1)
     _caught()
+
+
+def test_control_a_sum_outlives_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pool, "_forget_sums", lambda self, addresses: None)
+    _caught(sealing=True)
+
+
+def test_control_replay_leaves_the_sums_of_what_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_forget_sums", lambda blockmap, update, let_go: None)
+    _caught(sealing=True)
+
+
+def test_control_what_is_sealed_is_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Versions, "_keep_from_writing", lambda self, page: self._hold_against_shares(page))
+    _caught(sealing=True)
 
 
 def test_control_replay_forgets_the_bitmap(monkeypatch: pytest.MonkeyPatch) -> None:
