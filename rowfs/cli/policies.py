@@ -15,18 +15,7 @@ from rowfs.cli.output import NOTHING, count, format_table, say, say_fields, say_
 from rowfs.cli.params import hook_words, only_mount
 from rowfs.cli.session import ask
 from rowfs.rules.times import format_instant, parse_zone, to_ns
-from rowfs.verbs.policies import (
-    POLICY_CREATE,
-    POLICY_DELETE,
-    POLICY_EDIT,
-    POLICY_EXPLAIN,
-    POLICY_LIST,
-    POLICY_PAUSE,
-    POLICY_PREVIEW,
-    POLICY_RESUME,
-    POLICY_RUN,
-    POLICY_SHOW,
-)
+from rowfs.verbs import policies as verbs
 
 HEADER = ("NAME", "SCHEDULE", "KEEPS", "NEXT", "LAST RUN")
 PREVIEW_HEADER = ("RUN", "TAKES", "GOES", "KEPT")
@@ -56,7 +45,7 @@ def _params(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@command(POLICY_CREATE)
+@command(verbs.POLICY_CREATE)
 def create(address: Address, name: str, preview: bool, as_json: bool, **options: Any) -> None:
     """Carries out `rowfs policy create`."""
     options["tz"] = options["tz"] or own_zone()
@@ -67,7 +56,7 @@ def create(address: Address, name: str, preview: bool, as_json: bool, **options:
         _say_policy(answer, as_json)
 
 
-@command(POLICY_EDIT)
+@command(verbs.POLICY_EDIT)
 def edit(
     address: Address,
     name: str,
@@ -98,7 +87,7 @@ def _say_policy(policy: dict[str, Any], as_json: bool) -> None:
         say_warning(f"there is no disk now that {policy['name']} is about: {policy['chooses']}")
 
 
-@command(POLICY_LIST)
+@command(verbs.POLICY_LIST)
 def list_(address: Address | None, as_json: bool) -> None:
     """Carries out `rowfs policy list`."""
     found = ask((address or only_mount()).mount, "policy_list")
@@ -134,7 +123,7 @@ def _shown(time: str | None, policy: dict[str, Any]) -> str:
     return format_instant(to_ns(datetime.fromisoformat(time)), parse_zone(policy["tz"]))
 
 
-@command(POLICY_SHOW)
+@command(verbs.POLICY_SHOW)
 def show(address: Address, name: str, as_json: bool) -> None:
     """Carries out `rowfs policy show`."""
     policy = ask(address.mount, "policy_show", policy=name)
@@ -163,19 +152,19 @@ def show(address: Address, name: str, as_json: bool) -> None:
     )
 
 
-@command(POLICY_PAUSE)
+@command(verbs.POLICY_PAUSE)
 def pause(address: Address, name: str, as_json: bool) -> None:
     """Carries out `rowfs policy pause`."""
     _say_policy(ask(address.mount, "policy_pause", policy=name), as_json)
 
 
-@command(POLICY_RESUME)
+@command(verbs.POLICY_RESUME)
 def resume(address: Address, name: str, as_json: bool) -> None:
     """Carries out `rowfs policy resume`."""
     _say_policy(ask(address.mount, "policy_resume", policy=name), as_json)
 
 
-@command(POLICY_RUN)
+@command(verbs.POLICY_RUN)
 def run(address: Address, name: str, confirm_clock: bool, as_json: bool) -> None:
     """Carries out `rowfs policy run`."""
     outcome = ask(address.mount, "policy_run", policy=name, confirm_clock=confirm_clock or None)
@@ -189,7 +178,7 @@ def run(address: Address, name: str, confirm_clock: bool, as_json: bool) -> None
         raise RowfsError(f"the run of {name} failed: {first}{more}")
 
 
-@command(POLICY_DELETE)
+@command(verbs.POLICY_DELETE)
 def delete(address: Address, name: str, as_json: bool) -> None:
     """Carries out `rowfs policy delete`."""
     answer = ask(address.mount, "policy_delete", policy=name)
@@ -201,7 +190,7 @@ def delete(address: Address, name: str, as_json: bool) -> None:
     say(f"{name}: deleted{stay}")
 
 
-@command(POLICY_EXPLAIN)
+@command(verbs.POLICY_EXPLAIN)
 def explain(address: Address, as_json: bool) -> None:
     """Carries out `rowfs policy explain`."""
     found = ask(address.mount, "policy_explain", disk=need_disk(address))
@@ -211,7 +200,7 @@ def explain(address: Address, as_json: bool) -> None:
     say(*format_table([(f"@{printable(item['snapshot'])}", printable(item["text"])) for item in found]))
 
 
-@command(POLICY_PREVIEW)
+@command(verbs.POLICY_PREVIEW)
 def preview(address: Address, name: str, as_json: bool) -> None:
     """Carries out `rowfs policy preview`."""
     disk = None if address.disk is None else need_disk(address)

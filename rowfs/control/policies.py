@@ -20,19 +20,8 @@ from rowfs.service.policies import PolicyRunner
 from rowfs.service.policyrun import plans
 from rowfs.service.service import Service
 from rowfs.service.slices import Slices
+from rowfs.verbs import policies as verbs
 from rowfs.verbs.declare import Verb
-from rowfs.verbs.policies import (
-    POLICY_CREATE,
-    POLICY_DELETE,
-    POLICY_EDIT,
-    POLICY_EXPLAIN,
-    POLICY_LIST,
-    POLICY_PAUSE,
-    POLICY_PREVIEW,
-    POLICY_RESUME,
-    POLICY_RUN,
-    POLICY_SHOW,
-)
 
 RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 OFF = "off"
@@ -100,7 +89,7 @@ class PolicyMethods:
 
     async def list_policies(self, caller: Caller, params: Params) -> dict[str, Any]:
         """All policies, and what none protects."""
-        parameters(params, POLICY_LIST)
+        parameters(params, verbs.POLICY_LIST)
         found = self._book.all
         disks = {disk.name: disk.labels for disk in self._pool.catalog.live()}
         slices, policies = Slices(), []
@@ -119,7 +108,7 @@ class PolicyMethods:
 
     async def show(self, caller: Caller, params: Params) -> dict[str, Any]:
         """One policy."""
-        return self._object(self._named(params, POLICY_SHOW))
+        return self._object(self._named(params, verbs.POLICY_SHOW))
 
     def _named(self, params: Params, verb: Verb) -> Policy:
         (name,) = parameters(params, verb)
@@ -127,7 +116,7 @@ class PolicyMethods:
 
     async def explain(self, caller: Caller, params: Params) -> list[dict[str, Any]]:
         """What becomes of each snapshot of a disk."""
-        (name,) = parameters(params, POLICY_EXPLAIN)
+        (name,) = parameters(params, verbs.POLICY_EXPLAIN)
         chain = self._pool.catalog.chain(name)
         now, clock = self._runner.now_ns(), self._service.clock.believed()
         policies, slices = self._book.all, Slices()
@@ -146,7 +135,7 @@ class PolicyMethods:
 
     async def preview(self, caller: Caller, params: Params) -> dict[str, Any]:
         """What the next runs would do."""
-        disk, name = parameters(params, POLICY_PREVIEW)
+        disk, name = parameters(params, verbs.POLICY_PREVIEW)
         return self._previewed(self._book.named(name), disk)
 
     def _previewed(self, policy: Policy, disk: str | None = None) -> dict[str, Any]:
@@ -176,7 +165,7 @@ class PolicyMethods:
 
     async def create(self, caller: Caller, params: Params) -> dict[str, Any]:
         """A new policy, or what it would do."""
-        given = _given(params, POLICY_CREATE)
+        given = _given(params, verbs.POLICY_CREATE)
         if not given.get("preview"):
             self._pool.check_writable()
         now = self._runner.now_ns()
@@ -188,7 +177,7 @@ class PolicyMethods:
 
     async def edit(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Other values for some of a policy's fields."""
-        given = _given(params, POLICY_EDIT)
+        given = _given(params, verbs.POLICY_EDIT)
         self._pool.check_writable()
         policy, now = self._book.named(given["policy"]), self._runner.now_ns()
         changes = _changes(policy, given)
@@ -202,11 +191,11 @@ class PolicyMethods:
 
     async def pause(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Nothing is taken or deleted for now."""
-        return await self._set_paused(self._named(params, POLICY_PAUSE), True)
+        return await self._set_paused(self._named(params, verbs.POLICY_PAUSE), True)
 
     async def resume(self, caller: Caller, params: Params) -> dict[str, Any]:
         """It goes on with the next start."""
-        return await self._set_paused(self._named(params, POLICY_RESUME), False)
+        return await self._set_paused(self._named(params, verbs.POLICY_RESUME), False)
 
     async def _set_paused(self, policy: Policy, paused: bool) -> dict[str, Any]:
         self._pool.check_writable()
@@ -222,7 +211,7 @@ class PolicyMethods:
 
     async def run(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Run it now."""
-        name, clock_is_right = parameters(params, POLICY_RUN)
+        name, clock_is_right = parameters(params, verbs.POLICY_RUN)
         self._pool.check_writable()
         policy = self._book.named(name)
         if clock_is_right:
@@ -231,7 +220,7 @@ class PolicyMethods:
 
     async def delete(self, caller: Caller, params: Params) -> dict[str, Any]:
         """Forget a policy; its snapshots stay."""
-        (name,) = parameters(params, POLICY_DELETE)
+        (name,) = parameters(params, verbs.POLICY_DELETE)
         left = self._book.delete(name)
         await self._service.committer.commit()
         return {"snapshots": left}

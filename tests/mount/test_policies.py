@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import policykills
 from tests.mount.helpers import MIB, Mounted, noise, read_file, write_file
 
 
@@ -39,3 +40,8 @@ def test_a_policy_takes_snapshots_of_a_disk_in_use_and_outlives_a_kill(mounted: 
     assert "the policy nightly failed" in mounted.json("info", ":")["warnings"][0]
     mounted.cli("policy", "delete", ":", "nightly")
     assert "its policy is gone" in mounted.cli("policy", "explain", ":vm")
+
+
+def test_a_run_whose_daemon_is_killed_at_a_commit_is_there_afterwards_once(tmp_path: Path) -> None:
+    counts = policykills.kill_policies(tmp_path, seed=1, kills=1)
+    assert counts["died at a commit"] == 1 and counts["snapshots looked at"] >= 6
