@@ -45,10 +45,8 @@ class EventMethods:
         if wait_s is not None and not 0 <= wait_s <= WAIT_MAX_S:
             raise BadParams(f"the parameter wait_s has to be a number of seconds up to {WAIT_MAX_S:g}")
         since_ns = None if since is None else parse_instant(since, now_ns(), UTC, ahead=False)
-        lost = 0 if after is None else self._events.lost(after)
-        after = after or 0
-        await self._wait(after, wait_s or 0.0)
-        last = await self._send(caller, after, since_ns)
+        await self._wait(after or 0, wait_s or 0.0)
+        last, lost = await self._send(caller, after, since_ns)
         return {"last": last, "lost": lost, "ending": self._service.ending}
 
     async def _wait(self, after: int, wait_s: float) -> None:
@@ -56,10 +54,15 @@ class EventMethods:
         while self._events.last() <= after and time.monotonic() < end and not self._service.ending:
             await trio.sleep(LOOK_S)
 
-    async def _send(self, caller: Caller, after: int, since_ns: int | None) -> int:
-        """Send all events after that number, in parts; the number of the last."""
+    async def _send(self, caller: Caller, after: int | None, since_ns: int | None) -> tuple[int, int]:
+        """Send all events after that number, in parts; the number of the last, and how many were gone already.
+
+        While a slow client takes a part, new events may push out those that are still to come.
+        """
+        lost = 0
         while True:
-            found = []
+            lost += 0 if after is None else self._events.lost(after)
+            after, found = after or 0, []
             for event in self._events.read(after):  # a reader of the map is not kept while a client reads
                 after = event.id
                 if since_ns is None or event.time_ns >= since_ns:
@@ -67,7 +70,7 @@ class EventMethods:
                 if len(found) == PART_EVENTS:
                     break
             if not found:
-                return after
+                return after, lost
             await caller.part(found)
 
     def recorded(self, name: str, method: Method) -> Method:

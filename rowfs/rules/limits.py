@@ -1,13 +1,14 @@
-"""Limits of a pool and of its disks: what is refused at which, and who has taken which place meanwhile.
+"""Limits of a pool and of its disks: what is refused at which.
 
-A limit is reached when what is there, what verbs on their way have taken, and what is asked for come to more than it.
+A limit is reached when what is there and what is asked for come to more than it. It is asked in the step that makes the
+thing, with nothing in between, so that of two for one place one gets it.
 A limit that is set below what is there takes nothing away; it refuses what comes next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rowfs.base.errors import LimitError, UsageError
 from rowfs.base.names import printable
@@ -165,32 +166,3 @@ def reached(used: int, limit: int | None) -> int | None:
 def crossed(before: int | None, now: int | None) -> int | None:
     """The warning to give when `reached` went from `before` to `now`: only on the way up, and once."""
     return now if now is not None and now > (before or 0) else None
-
-
-# Places
-
-
-@dataclass
-class Places:
-    """Places of one limit that verbs on their way have taken, by who did: of two for the last one, one gets it.
-
-    Taken and given back in the owner's steps, with the awaits of the verb in between. What was made counts as there
-    from the step on that gives its place back.
-    """
-
-    taken: dict[object, int] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """How many are taken."""
-        return sum(self.taken.values())
-
-    def take(self, holder: object, number: int, check: Callable[[int], None]) -> None:
-        """`holder` takes `number` places, unless `check` of how many are taken then raises: nothing is taken then."""
-        assert number >= 0 and holder not in self.taken, "a verb takes its places once"
-        check(self.total + number)
-        self.taken[holder] = number
-
-    def give_back(self, holder: object) -> int:
-        """What `holder` had, and has no more: its own share, whatever others have; 0 when it had none."""
-        return self.taken.pop(holder, 0)

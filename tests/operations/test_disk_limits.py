@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from errno import EDQUOT, EINVAL, ENOENT, ENOSPC
+from errno import EDQUOT, EEXIST, EINVAL, EIO, ENOENT, ENOSPC
 from pathlib import Path
 
 import pytest
+import trio
 
+from rowfs.base.errors import LimitError, StorageError
 from rowfs.base.units import MIB, TIB
 from rowfs.service.watching import Watcher
 from tests.operations.conftest import Log
@@ -220,3 +222,63 @@ async def test_that_the_pool_gets_full_is_told(fs: Fs) -> None:
     await fs.disk("vm", 230, *(f"block {block}" for block in range(230)))
     await watcher.look()
     assert await told(fs) == ["the pool has come to 85 % of what it can hold, or more"]
+
+
+@pytest.mark.parametrize("what", ["snapshot", "create", "clone"])
+async def test_l1_of_several_creates_for_one_place_exactly_one_wins(fs: Fs, what: str) -> None:
+    await chain(fs)
+    there = len(fs.pool.catalog.disk("vm").chain)
+    await fs.ask("limit", disk="vm", snapshots=there + 1)
+    await fs.ask("limit", disks=2)
+    asked = {
+        "snapshot": [{"disk": "vm", "snapshot": f"n{number}"} for number in range(5)],
+        "create": [{"disk": f"n{number}", "size_bytes": B} for number in range(5)],
+        "clone": [{"disk": "vm", "snapshot": "a", "targets": [f"n{number}"]} for number in range(5)],
+    }[what]
+    won = []
+
+    async def ask(params: dict[str, object]) -> None:
+        try:
+            won.append(await fs.ask(what, **params))
+        except LimitError as error:
+            assert "its limit is" in str(error)
+
+    async with trio.open_nursery() as nursery:
+        for params in asked:
+            nursery.start_soon(ask, params)
+    assert len(won) == 1
+    assert len(fs.pool.catalog.disk("vm").chain) == there + (what == "snapshot")
+    assert sum(1 for _ in fs.pool.catalog.live()) == 1 + (what != "snapshot")
+
+
+async def test_l2_what_fails_takes_no_place(fs: Fs) -> None:
+    await chain(fs)
+    there = len(fs.pool.catalog.disk("vm").chain)
+    await fs.ask("limit", disk="vm", snapshots=there + 1)
+    await fs.ask("limit", disks=3)
+
+    async def broken() -> None:
+        raise StorageError("the kernel could not write back vm")
+
+    fs.kernel.meanwhile = broken
+    await fails(fs, EIO, "snapshot", disk="vm", snapshot="n")
+    await fails(fs, EEXIST, "clone", disk="vm", snapshot="a", targets=["one", "two", "vm"])
+    assert len(await fs.ask("clone", disk="vm", snapshot="a", targets=["one", "two"])) == 2
+    await fs.ask("snapshot", disk="vm", snapshot="n")
+    await fails(fs, EDQUOT, "snapshot", disk="vm", snapshot="o")
+
+
+@pytest.mark.pool(capacity_bytes=MIB)
+async def test_l3_a_reservation_that_is_taken_back_leaves_the_others(fs: Fs) -> None:
+    for name in ("one", "two"):
+        await fs.disk(name, 100)
+        await fs.ask("limit", disk=name, reserve_bytes=50 * B)
+    await fs.disk("vm", 250)
+    await fs.ask("limit", disk="one", without=["reserve_bytes"])
+    await fs.ask("delete", disk="one")
+    handle = await fs.open("vm")
+    await fs.put(handle, 0, *(f"block {block}" for block in range(200)))
+    with refused(ENOSPC):
+        await fs.put(handle, 200, *(f"block {block}" for block in range(30)))
+    await fs.close(handle)
+    await fs.write("two", 0, *(f"block {block}" for block in range(50)))

@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from rowfs.base.actor import Actor
+from rowfs.control import events as control_module
+from rowfs.store import events as events_module
 from tests.operations.helpers import Context, Fs, refused
 from tests.operations.test_methods import fails
 
@@ -110,3 +112,37 @@ async def _soon(fs: Fs, ends: bool) -> None:
     fs.service.ending = ends
     if not ends:
         await fs.ask("create", disk="b", size_bytes=0)
+
+
+async def test_e2_a_watcher_misses_nothing_that_it_does_not_hear_of(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring turns while a slow client takes what it asked for, and between two questions."""
+    monkeypatch.setattr(events_module, "EVENTS_KEPT", 8)
+    monkeypatch.setattr(control_module, "PART_EVENTS", 3)
+    made = 0
+
+    async def make(number: int) -> None:
+        nonlocal made
+        for _ in range(number):
+            fs.pool.catalog.events.add("test", text=str(made))
+            made += 1
+        fs.pool.catalog.touch_pool()
+        await fs.service.committer.commit()
+
+    heard: list[int] = []
+    bursts = [1, 0, 20, 2, 5, 0, 0, 40, 3]
+
+    async def part(items: list[dict[str, Any]]) -> None:
+        heard.extend(event["number"] for event in items)
+        if bursts:
+            await make(bursts.pop())
+
+    monkeypatch.setattr(fs.caller, "part", part)
+    await make(5)
+    after, lost = 0, 0
+    while bursts or after < made:
+        answer = await fs.ask("events", after=after)
+        after, lost = answer["last"], lost + answer["lost"]
+        if bursts:
+            await make(bursts.pop())
+    assert heard == sorted(set(heard)) and heard[-1] == made
+    assert len(heard) + lost == made and lost > 0

@@ -15,6 +15,7 @@ from rowfs.base.errors import RowfsError, StorageError
 from rowfs.rules.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 from rowfs.service import policies
 from rowfs.service.policies import PolicyRunner
+from rowfs.store import groups as groups_module
 from rowfs.store.pool import Pool
 from tests.operations.conftest import Log
 from tests.operations.helpers import Fs, refused, until
@@ -456,6 +457,29 @@ async def test_g5_a_group_is_one_point_in_time_and_goes_whole(fs: Fs) -> None:
     assert len(days.chain("vm")) == len(days.chain("vm0")) == 2
     assert "its group stays" in (await days.explained("vm"))[days.chain()[0]]
     assert len(await fs.ask("group_list")) == 2
+
+
+async def test_g6_what_is_not_of_one_moment_is_no_group(
+    fs: Fs, log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(groups_module, "MEMBERS_MAX", 2)
+    for name in ("vm0", "vm1"):
+        await fs.disk(name)
+    days = await hourly(fs, group=True)
+    await days.later(HOUR_NS)
+    assert "a group has 1 to 2 disks, this one has 3" in log.take()
+    assert [days.chain(name) for name in ("vm", "vm0", "vm1")] == [[], [], []] and await fs.ask("group_list") == []
+    await fs.ask("delete", disk="vm1")
+    well = tmp_path / "well"
+    await fs.ask("policy_edit", policy="hourly", post=["/usr/bin/test", "-e", str(well)])  # so that it is tried again
+    await days.later(HOUR_NS)
+    assert "post hook" in log.take() and len(await fs.ask("group_list")) == 1
+    await fs.disk("vm2")
+    well.touch()
+    await days.later(2 * MINUTE_NS)
+    assert (await days.show())["failures"] == 0
+    (group,) = await fs.ask("group_list")
+    assert [member["disk"] for member in group["members"]] == ["vm", "vm0"] and days.chain("vm2") == []
 
 
 # Hooks

@@ -1,4 +1,4 @@
-"""What is refused at which limit, what is owed to a reservation, who has which place."""
+"""What is refused at which limit, what is owed to a reservation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from rowfs.base.units import GIB
 from rowfs.rules.limits import (
     DiskLimits,
     Holding,
-    Places,
     PoolLimits,
     available_bytes,
     check_disk_limits,
@@ -137,53 +136,6 @@ def test_whatever_others_write_a_disk_gets_what_was_promised(
             promised[number] = Holding(disk.held_bytes + size, disk.reserve_bytes)
             free -= size
         assert sum(disk.owed_bytes for disk in promised) <= free
-
-
-# Places
-
-
-def test_l1_of_two_creates_for_one_place_exactly_one_wins() -> None:
-    places = Places()
-    places.take("first", 1, lambda taken: check_disks(2, taken, POOL))
-    refused(lambda: places.take("second", 1, lambda taken: check_disks(2, taken, POOL)))
-    assert places.taken == {"first": 1}
-    assert places.give_back("first") == 1  # made: it is there now
-    refused(lambda: places.take("second", 1, lambda taken: check_disks(3, taken, POOL)))
-
-
-def test_l2_a_create_that_fails_gives_its_place_back() -> None:
-    places = Places()
-    places.take("first", 1, lambda taken: check_disks(2, taken, POOL))
-    places.give_back("first")
-    places.take("second", 1, lambda taken: check_disks(2, taken, POOL))
-
-
-def test_l3_a_release_returns_its_own_share_and_never_a_siblings() -> None:
-    places = Places()
-    places.take("first", 2, lambda taken: None)
-    places.take("second", 5, lambda taken: None)
-    assert places.give_back("first") == 2
-    assert places.give_back("first") == 0
-    assert places.total == 5
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 4))), st.integers(0, 8))
-def test_places_never_come_to_more_than_the_limit(steps: list[tuple[bool, int, int]], limit: int) -> None:
-    def check(taken: int) -> None:
-        if taken > limit:
-            raise LimitError("full")
-
-    places, model = Places(), {}  # type: Places, dict[int, int]
-    for taking, who, number in steps:
-        if not taking or who in model:
-            assert places.give_back(who) == model.pop(who, 0)
-        elif sum(model.values()) + number <= limit:
-            places.take(who, number, check)
-            model[who] = number
-        else:
-            with pytest.raises(LimitError):
-                places.take(who, number, check)
-        assert places.taken == model
 
 
 # Warnings

@@ -150,6 +150,15 @@ class Snapshots(Machine):
     def copy(self, n: int, new: str) -> None:
         self._copy(n, new)
 
+    @Machine.has_disk
+    @rule(n=numbers, new=disk_names, keep=st.booleans())
+    def leave_to_a_copy(self, n: int, new: str, keep: bool) -> None:
+        """What a disk was is a copy's, and nobody else's where its snapshots go with it."""
+        name, *_ = self._disk(n)
+        self._copy(n, new)
+        if new != name:
+            self._delete_disk(sorted(self.oracle.now.disks).index(name), keep)
+
     @Machine.has_snapshot
     @rule(n=numbers, new=disk_names)
     def become_a_snapshot(self, n: int, new: str) -> None:
