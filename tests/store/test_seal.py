@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from proof_seals import prove
 from rowfs.base.errors import BlockDamagedError, NoSpaceError, PoolError
 from rowfs.base.format import FORMAT_PLAIN, FORMAT_SEALED, STRETCH_KEY, SUMS
 from rowfs.base.sumcode import STRETCH_BLOCKS
@@ -357,6 +361,12 @@ def test_check_with_data_tells_who_sees_a_damaged_block(home: Home) -> None:
     ]
     damage(home, at)
     assert stored(home, at)
+
+
+def test_every_flipped_bit_is_found_and_put_right(tmp_path: Path) -> None:
+    outcome = prove(tmp_path / "pool", 30, random.Random(7))  # tools/proof_seals.py: 1,000
+    assert outcome.pop("wrong bytes") == outcome.pop("left") == 0
+    assert set(outcome.values()) == {30}
 
 
 def test_a_full_pool_is_written_over_all_the_same(home: Home) -> None:
