@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from rowfs.base.errors import PoolError, RowfsError, system_error_line
+from rowfs.base.errors import CorruptionError, PoolError, RowfsError, system_error_line
 from rowfs.base.format import EventRecord
 from rowfs.base.names import printable
 from rowfs.base.times import now_ns, rfc3339
@@ -42,6 +42,7 @@ class Reporter:
         self._sent = self._events.last()
         self._why: str | None = None  # the pool is read-only, as was told
         self._remounted = False
+        self._unreadable = False  # the events, because the map is damaged
 
     async def run(self) -> None:
         """Look again and again, also after a fault; never ends."""
@@ -58,7 +59,13 @@ class Reporter:
 
     async def look(self) -> None:
         """Tell of what is new."""
-        self.send_events()
+        try:
+            if not self._unreadable:
+                self.send_events()
+        except CorruptionError as error:  # that the pool is read-only with it is what there is to tell then
+            self._unreadable = True
+            if not error.logged:
+                log.error("the events cannot be told any more: %s", error)
         why = self._pool.read_only_reason
         if why and not self._why:
             self._why = why

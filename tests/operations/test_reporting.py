@@ -221,3 +221,19 @@ async def test_a_fault_in_telling_ends_nothing(fs: Fs, log: Log, monkeypatch: py
         nursery.cancel_scope.cancel()
     assert all("telling what happens failed unexpectedly" in line for line in log.lines) and len(log.lines) >= 2
     log._taken += len(log.lines)
+
+
+async def test_a_map_that_is_damaged_keeps_nobody_from_hearing_of_it(
+    fs: Fs, journal: StandIn, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, events = reporter(fs), fs.pool.catalog.events
+
+    def damaged() -> int:
+        raise fs.pool.versions.damaged("the block map: page 7 is not what was written")
+
+    monkeypatch.setattr(events, "last", damaged)
+    for _ in range(3):
+        await told.look()
+    assert "page 7" in log.take()
+    (only,) = journal.entries()
+    assert "is read-only since it is damaged: the block map: page 7" in only["MESSAGE"]
