@@ -237,7 +237,7 @@ def test_what_is_owed_for_a_snapshot_is_what_the_next_one_does_not_hold(home: Ho
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_never_less_comes_back_than_was_said_to_be_owed(home: Home, seed: int) -> None:
+def test_never_more_comes_back_than_was_said_to_be_owed(home: Home, seed: int) -> None:
     pool, numbers = home.open(), random.Random(seed)
     disk = pool.create_disk("d", 2 * PAGE_BYTES)
     for step in range(40):
