@@ -75,6 +75,12 @@ def test_an_event_says_when_who_and_how_large(pool: Pool) -> None:
     assert created.time_ns <= taken.time_ns == snapshot_of(pool, "d", "s").created_ns or taken.time_ns > 0
 
 
+def test_what_is_told_of_an_event_is_no_longer_than_a_line(pool: Pool) -> None:
+    pool.catalog.events.add("limit", text="x" * (events_module.TEXT_CHARACTERS_MAX + 1))
+    pool.commit()
+    assert told(pool) == ["limit " + "x" * events_module.TEXT_CHARACTERS_MAX]
+
+
 def test_what_comes_and_goes_with_an_export_is_not_told(pool: Pool) -> None:
     disk = disk_of(pool, "a")
     pool.delete_snapshot(pool.snapshot(disk, "x", kind="temporary"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rowfs.base.errors import BusyError, PoolError, ReadOnlyError, RowfsError
-from rowfs.persist.pooldir import ForeignError, PoolDirectory
+from rowfs.persist.pooldir import ForeignError, PoolDirectory, open_regular
 from rowfs.store.check import check_pool
 from rowfs.store.pool import Pool, init_pool, open_log
 from tests.store.helpers import B, fill, journaled
@@ -90,6 +90,24 @@ def test_nor_is_the_log(made: Path, victim: Path, trap: Trap) -> None:
     assert not victim.with_name("made").exists()
 
 
+def test_a_link_that_is_put_there_as_the_file_is_made_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, elsewhere, opened = tmp_path / "journal", tmp_path / "elsewhere", os.open
+
+    def open_late(name: str, flags: int, *rest: int) -> int:
+        try:
+            return opened(name, flags, *rest)
+        finally:
+            if flags & os.O_PATH and not path.is_symlink():  # it was looked for, and is not there
+                path.symlink_to(elsewhere)
+
+    monkeypatch.setattr(os, "open", open_late)
+    with pytest.raises(PoolError, match="symbolic link"):
+        open_regular(str(path), os.O_RDWR | os.O_CREAT)
+    assert not elsewhere.exists()
+
+
 def test_a_map_that_leads_elsewhere_is_not_followed(made: Path, tmp_path: Path) -> None:
     shutil.move(made / "map", tmp_path / "map")
     (made / "map").symlink_to(tmp_path / "map")
@@ -111,6 +129,17 @@ def test_what_belongs_to_somebody_else_is_refused_unless_told(made: Path, name: 
     os.chown(made, SOMEBODY, SOMEBODY)
     assert check_pool(str(made), other_owner=True) == ([], False)
     Pool(str(made), other_owner=True).close()
+
+
+@needs_root
+def test_nor_is_the_log_of_somebody_else_written_to(made: Path) -> None:
+    log = made / "rowfs.log"
+    log.write_text("theirs")
+    os.chown(log, SOMEBODY, SOMEBODY)
+    descriptors = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(ForeignError, match="rowfs.log belongs to"):
+        open_log(str(made), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    assert set(os.listdir("/proc/self/fd")) <= descriptors
 
 
 @needs_root
