@@ -354,7 +354,7 @@ class Seals(Machine):
         _, disk, image = self._disk(n)
         self.pool.io.unseal(disk, block * B, max(0, min(length, len(image.data) - block * B)))
 
-    @precondition(lambda self: self.batch is None and self.piece is None)
+    @precondition(lambda self: self.batch is None and self.piece is None and not self.handles and not self.reads)
     @rule()
     def seal_everything(self) -> None:
         """Whatever happened, nothing that is frozen is left out."""
