@@ -42,6 +42,33 @@ class Lineage:
             found.append((branch, end))
         return found
 
+    def only_seer(self, branch: Branch, index: PageIndex, epoch: Epoch, end: Epoch) -> tuple[Branch, list[Held]] | None:
+        """The one other branch that sees the version at `epoch`, and what else is directly behind it.
+
+        None: its own branch sees it, or several others do, or nothing.
+        """
+        if self.seen(branch, epoch, end):
+            return None
+        seer: Branch | None = None
+        found: list[Held] = []
+        children = [child for _, child in branch.forks_between(epoch, end)]
+        while children:
+            child = self.versions.branches[children.pop()]
+            first = self.versions.next_epoch(child, index, EPOCH_NONE)
+            if self.seen(child, EPOCH_NONE, first):
+                if seer is not None:
+                    return None
+                seer = child  # what begins on it sees through it
+                continue
+            if first != EPOCH_MAX:
+                found.append((child, first))
+            children += [grandchild for _, grandchild in child.forks_between(EPOCH_NONE, first)]
+        if seer is None:
+            return None
+        if end != EPOCH_MAX:
+            found.append((branch, end))
+        return seer, found
+
     def seen_behind(self, index: PageIndex, followers: list[Held]) -> list[Held]:
         """Of the followers of a dead version those that are seen, and of the others their nearest ones that are."""
         found = []

@@ -19,6 +19,7 @@ from rowfs.rules.limits import DiskLimits
 from rowfs.rules.locks import UNLOCKED, Lock
 
 EPOCH_NONE = Epoch(0)  # of a page that is not this branch's own: inherited, or holes throughout
+FIRST_EPOCH = Epoch(1)  # of a branch
 NO_ADDRESSES = bytes(PAGE_BLOCKS * 8)
 # What a page says of a block that it owns: OWNED, it is written in place; INHERITED, others may hold it until it is
 # durable that they do not; SHARED, others own it as well, or did when that was last looked at; SEALED, it has a sum.

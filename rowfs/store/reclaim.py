@@ -7,6 +7,9 @@ one in its branch, and the first ones of the child branches that begin in betwee
 by one, that one owns it from now on. Held by several, V stays as its owner (a keeper, that no point sees) until all but
 one let go. So every allocated block has one owner, the oldest version holding it, if it was not shared.
 
+A version that is seen through one child branch alone is handed down to it, and is dead then: nobody else sees what the
+child writes, so it need not redirect it (`_join`).
+
 A block that was shared (DiskIO.share) has further owners elsewhere, which may be followers, too: what a follower owns
 itself it does not hold from V. An owner that is done with such a block takes itself off the count, and the last one
 frees it (persist.shares).
@@ -27,12 +30,11 @@ from rowfs.base.units import HOLE, BranchId, Epoch, PageIndex
 from rowfs.persist.space import Space
 from rowfs.store.catalog import Catalog
 from rowfs.store.diskio import DiskIO
-from rowfs.store.lineage import Lineage, path
-from rowfs.store.model import EPOCH_NONE, INHERITED, Branch, Page, Removal
+from rowfs.store.lineage import Held, Lineage, path
+from rowfs.store.model import EPOCH_NONE, FIRST_EPOCH, INHERITED, Branch, Page, Removal
 from rowfs.store.versions import Versions
 
 SLICE_S = 0.001
-FIRST_EPOCH = Epoch(1)
 FREED_BLOCKS_MAX = 1 << 18  # 1 GiB freed and not yet recycled: wait for a commit, so that they can be used again
 CHANGED_PAGES_MAX = 1 << 14  # not yet committed: wait likewise, or the changes would fill the memory
 
@@ -50,6 +52,7 @@ class Reclaimer:
         self._emptied: set[BranchId] = set()  # branches without names that lost a version
         self._removal: Removal | None = None  # that is being worked on
         self.freed_blocks = 0  # since the pool was opened
+        self.joined_pages = 0  # handed down to the only branch that saw them
 
     @property
     def pending(self) -> bool:
@@ -161,6 +164,8 @@ class Reclaimer:
         let_go = EPOCH_NONE
         for epoch, end in pairwise(_with_end(self._versions.epochs(branch, index, after))):
             followers = self._lineage.followers(branch, index, epoch, end)
+            if followers is None:
+                followers = self._join(branch, index, epoch, end)
             if followers is not None:
                 heirs = [(owner, self._version(owner, index, at)) for owner, at in followers]
                 if self._dispose(branch, self._version(branch, index, epoch), heirs):
@@ -169,6 +174,24 @@ class Reclaimer:
                 break
         if let_go:
             self._look_below(branch, index, let_go)
+
+    def _join(self, branch: Branch, index: PageIndex, epoch: Epoch, end: Epoch) -> list[Held] | None:
+        """Let the one branch that sees a version of another one have it; what is behind it then, which is dead.
+
+        So what a rollback or a clone began with is written in place as soon as nobody else has it. None: it stays,
+        since others see it, or hold blocks of it: they would go on sharing them, and there were one version more.
+        """
+        found = self._lineage.only_seer(branch, index, epoch, end)
+        if found is None:
+            return None
+        seer, others = found
+        page = self._version(branch, index, epoch)
+        owned, addresses = page.owns(), page.places()
+        if any((owned & _holds(self._version(owner, index, at), addresses)).any() for owner, at in others):
+            return None
+        self._versions.hand_down(seer, page)
+        self.joined_pages += 1
+        return [(seer, FIRST_EPOCH), *others]
 
     def _look_below(self, branch: Branch, index: PageIndex, epoch: Epoch) -> None:
         """A version of this epoch lets go of blocks that older ones own: if the one before it is dead, it goes."""

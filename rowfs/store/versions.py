@@ -6,7 +6,8 @@ running takes (`frozen`), and the block map. In the first two None stands for a 
 Invariants:
 - Of one (branch, page, epoch) there is one Page that may be changed. If it is dirty or frozen it is in its layer, and
   `branch.pages` holds no other Page of the same epoch.
-- A new version has the branch's current epoch, which is greater than the branch's floor.
+- A new version has the branch's current epoch, which is greater than the branch's floor; but for one that is handed
+  down, which is the branch's first, and reads as all points of the branch that see it read already.
 - A version at or before the floor that any point sees never changes its addresses.
 - A Page after the floor has no slot OWNED whose block others own too (persist.shares): such a slot is SHARED. This is
   seen to wherever that could come about: `_decode`, `sink_floor`, `committed`, and `mark_shared` after sharing.
@@ -34,6 +35,7 @@ from rowfs.persist.shares import Shares
 from rowfs.seal.sums import Sums
 from rowfs.store.model import (
     EPOCH_NONE,
+    FIRST_EPOCH,
     INHERITED,
     OWNED,
     PAGE_MEMORY_BYTES,
@@ -211,6 +213,16 @@ class Versions:
                 self._clock.append((branch.pages, copy))
             page = copy
         return self._mark(page)
+
+    def hand_down(self, branch: Branch, page: Page) -> Page:
+        """Give a branch a first version of its own: what it has seen of another branch so far. It owns nothing yet."""
+        assert self.next_epoch(branch, page.index, EPOCH_NONE) > FIRST_EPOCH, "nothing is seen through a first version"
+        first = page.successor(branch.id, FIRST_EPOCH)
+        held = branch.pages.get(page.index)
+        if held is not None and held.epoch == EPOCH_NONE:  # the head sees it
+            branch.pages[page.index] = first
+            self._clock.append((branch.pages, first))
+        return self._mark(first)
 
     def _mark(self, page: Page) -> Page:
         page.state = State.DIRTY
