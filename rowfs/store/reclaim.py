@@ -49,7 +49,8 @@ class Reclaimer:
         self._io = io
         self._lineage = Lineage(versions)
         self._work: Iterator[None] | None = None
-        self._emptied: set[BranchId] = set()  # branches without names that lost a version
+        self._emptied: set[BranchId] = set()  # branches without names that lost a version, and may have no other
+        self._emptied_at = 0  # the commit after which that was last looked at
         self._removal: Removal | None = None  # that is being worked on
         self.freed_blocks = 0  # since the pool was opened
         self.joined_pages = 0  # handed down to the only branch that saw them
@@ -57,7 +58,7 @@ class Reclaimer:
     @property
     def pending(self) -> bool:
         """Whether there is anything left to free, now or after the next commit."""
-        return bool(self._work or self._catalog.removals or self._io.revisits)
+        return bool(self._work or self._catalog.removals or self._io.revisits or self._emptied)
 
     @property
     def removals(self) -> int:
@@ -94,6 +95,8 @@ class Reclaimer:
     def step(self, budget_s: float = SLICE_S) -> bool:
         """Work for about `budget_s`; False when there is nothing to do now."""
         end = time.monotonic() + budget_s
+        if self._work is None and self._emptied_at != self._versions.commits:
+            self._drop_emptied()
         while self.ready:
             if self._work is None:
                 self._work = self._next_work()
@@ -271,8 +274,9 @@ class Reclaimer:
             yield
 
     def _drop_emptied(self) -> None:
-        while self._emptied:
-            branch = self._catalog.branches.get(self._emptied.pop())
+        emptied, self._emptied, self._emptied_at = self._emptied, set(), self._versions.commits
+        for number in emptied:
+            branch = self._catalog.branches.get(number)
             if branch is not None:
                 self._drop_if_empty(branch)
 
@@ -282,7 +286,10 @@ class Reclaimer:
             return
         if any(removal.branch == branch.id for removal in self._catalog.removals.values()):
             return
-        if not self._versions.is_empty(branch):
+        is_empty = self._versions.is_empty(branch)
+        if is_empty is None:
+            self._emptied.add(branch.id)
+        if not is_empty:
             return
         for fork, number in list(branch.forks):
             self._adopt(branch, fork, self._catalog.branches[number])

@@ -68,6 +68,7 @@ class Versions:
         self.dirty: Layer = {}
         self.frozen: Layer = {}
         self.dirty_pages = 0
+        self.commits = 0  # how often `committed` was called
         self.cached_pages_max = max(64, cache_bytes // PAGE_MEMORY_BYTES)
         self.damage: str | None = None  # the first that was found: from then on nothing is changed
         self._clock: deque[tuple[dict[PageIndex, Page], Page]] = deque()
@@ -304,6 +305,7 @@ class Versions:
 
     def committed(self) -> None:
         """What `freeze` gave is in the block map now. The shares know it already."""
+        self.commits += 1
         for held in self.frozen.values():
             for page in held.values():
                 if page is None:
@@ -340,12 +342,14 @@ class Versions:
             if group > 0xFFFF:
                 epoch, group = Epoch(epoch + 1), 0
 
-    def is_empty(self, branch: Branch) -> bool:
-        """Whether the branch has no versions at all."""
-        for index in self.changed(branch, EPOCH_NONE, EPOCH_MAX):
-            if self.next_epoch(branch, index, EPOCH_NONE) != EPOCH_MAX:
-                return False
-        return True
+    def is_empty(self, branch: Branch) -> bool | None:
+        """Whether the branch has no versions at all; None: that is known after the next commit.
+
+        Versions that were removed since the last one are in the map still: to look at each of them would take long.
+        """
+        if any(owner == branch.id for layer in (self.frozen, self.dirty) for owner, _ in layer):
+            return None
+        return self._map.next_page(branch.id, PageIndex(0)) is None
 
     def mapped_pages(self, point: Point | Branch, start: PageIndex, end: PageIndex) -> Iterator[PageIndex]:
         """The pages in [start, end) that may read as anything but zeros at a point, ascending."""

@@ -133,21 +133,23 @@ def test_the_first_epochs_are_told_without_looking_at_all(
     assert list(epochs) == list(range(4, 55))
 
 
-def test_a_branch_is_empty_only_when_no_stage_has_a_version(home: Home) -> None:
+def test_a_branch_is_empty_when_the_map_has_no_version_and_that_is_not_known_before(home: Home) -> None:
     pool: Pool = home.open()
     disk = pool.create_disk("d", SIZE)
     head = disk.head
     assert head is not None
-    assert pool.versions.is_empty(head)
+    assert pool.versions.is_empty(head) is True
     put(pool, disk, 0, "a")
-    assert not pool.versions.is_empty(head)
+    assert pool.versions.is_empty(head) is None
     batch = pool.commits.freeze()
-    assert not pool.versions.is_empty(head)
+    assert pool.versions.is_empty(head) is None
     pool.commits.write(batch)
     pool.commits.finish(batch)
-    assert not pool.versions.is_empty(head)
+    assert pool.versions.is_empty(head) is False
     page = pool.versions.at(head, PAGE, Epoch(1))
     assert page is not None
     pool.versions.remove(head, page)
-    assert pool.versions.is_empty(head)
+    assert pool.versions.is_empty(head) is None
+    pool.commit()
+    assert pool.versions.is_empty(head) is True
     home.abandon()
