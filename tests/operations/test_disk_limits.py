@@ -180,7 +180,8 @@ async def test_so_is_who_comes_near_a_number_or_what_may_be_provisioned(fs: Fs) 
 NOTE = """
 import json, os, sys
 with open(sys.argv[1], "a") as out:
-    json.dump({key: value for key, value in os.environ.items() if key.startswith("ROWFS_")}, out)
+    names = "ROWFS_HOOK", "ROWFS_POOL", "ROWFS_MOUNT", "ROWFS_DISK", "ROWFS_PERCENT", "ROWFS_REASON"
+    json.dump({name: os.environ.get(name) for name in names}, out)
 """
 
 

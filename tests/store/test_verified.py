@@ -319,7 +319,7 @@ from rowfs.store.pool import Pool
 pool = Pool(sys.argv[1])
 os.truncate(sys.argv[1] + "/map/data.mdb", 0)
 pool._map._env.info()
-print(pool._map._verified._pages.struck())
+print(pool._map._verified._pages.struck(), flush=True)
 os._exit(0)
 """
     done = _in_a_process(code, str(home.path))
