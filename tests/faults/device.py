@@ -130,6 +130,9 @@ class FakeData:
         """As DataFile.read_disk."""
         self.read(spans, buffer)
 
+    def check_whole(self) -> None:
+        """As DataFile.check_whole: nobody cuts off a device."""
+
     def sync(self) -> None:
         """As DataFile.sync."""
         self.device.called("sync")
