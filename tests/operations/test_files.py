@@ -7,7 +7,6 @@ import stat
 from errno import EFBIG, EIO, ENOENT, ENOSPC, EROFS, ESTALE
 
 import pytest
-import trio
 
 from rowfs.base.errors import CorruptionError, StorageError
 from rowfs.base.times import TIME_NS_MAX, TIME_NS_MIN, stamp_ns
@@ -93,22 +92,27 @@ async def test_zeros_are_data_and_become_holes_when_nobody_syncs(fs: Fs) -> None
     assert await fs.after_a_crash().holds("vm", "one", "", "", "four")
 
 
-async def test_zeros_stay_data_while_somebody_syncs(fs: Fs) -> None:
+async def test_zeros_stay_data_while_somebody_syncs(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
     await fs.disk("vm", 4, "one", "two", "three", "four")
-    zeros = fs.pool.io.zeros
+    zeros, trimming = fs.pool.io.zeros, fs.service.committer.trimming
     zeros.after_s = 0.01
     handle = await fs.open("vm")
     await fs.ops.write(handle, B, bytes(2 * B))
+    before = trimming._syncs()
+    await fs.ops.fsync(handle, False)
+    assert trimming._syncs() > before
+    looks = [before]
 
-    def synced_until_due() -> bool:
-        fs.service.committer.asked += 1
-        return zeros.due
+    def one_more() -> int:
+        looks.append(looks[-1] + 1)
+        return looks[-1]
 
-    await until(synced_until_due, "zeros that are due")
-    for _ in range(100):
-        fs.service.committer.asked += 1
-        await trio.sleep(0.001)
-    assert fs.pool.catalog.disk("vm").mapped_blocks == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(trimming, "_syncs", one_more)  # somebody has synced whenever the trimmer looks
+        await until(lambda: zeros.due, "zeros that are due")
+        seen = len(looks)
+        await until(lambda: len(looks) > seen + 5, "looks of the trimmer")
+        assert fs.pool.catalog.disk("vm").mapped_blocks == 4
     await until(lambda: not zeros.due, "holes")
     assert fs.pool.catalog.disk("vm").mapped_blocks == 2
     await fs.close(handle)
