@@ -750,10 +750,11 @@ def test_a_sync_of_a_head_that_somebody_watches_tells_what_it_let_go_of(kernel: 
     pool = kernel.pool
     pool.write(kernel.disk, 0, blocks("a", "b"))
     snapshot = kernel.snapshot("s")
-    (clone,) = pool.clone(snapshot, ["clone"])
+    clone, _ = pool.clone(snapshot, ["clone", "other"])  # one alone would take over what it sees
     pool.delete_snapshot(snapshot)
     pool.delete_disk(kernel.disk)
     pool.reclaim()
+    assert clone.head is not None and clone.head.watched
     ready(pool.commits.journal)
     kernel.handles[DISK] = Handle(clone, writable=True)
     pool.write(clone, 2 * B, blocks("C"))
