@@ -237,7 +237,7 @@ def _may_speak(client: trio.socket.SocketType) -> bool:
 
 
 async def _say_not_allowed(client: trio.socket.SocketType) -> None:
-    await _say(client, NOT_ALLOWED, "only root and the user who mounted may speak to the daemon")
+    await _say(client, NOT_ALLOWED, "you may not speak to this daemon: only root and the user who mounted may")
 
 
 async def _say(client: trio.socket.SocketType, code: int, why: str, errno_: int | None = None) -> None:

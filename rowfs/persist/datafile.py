@@ -161,9 +161,10 @@ class DataFile:
 
     def check_whole(self) -> None:
         """The file is as long as it was. Raises CorruptionError."""
+        reach = self.reach[0]  # before the other: another thread may write meanwhile
         size = self.size_bytes()
-        if size < self.reach[0]:
-            what = f"the data file was cut off: it ends at byte {size}, and went on to {self.reach[0]}"
+        if size < reach:
+            what = f"the data file was cut off: it ends at byte {size}, and went on to {reach}"
             self.tell(what)
             error = CorruptionError(what)
             error.logged = True

@@ -192,7 +192,7 @@ def test_control_the_journal_is_durable_before_the_data(monkeypatch: pytest.Monk
 
 
 def test_control_the_data_in_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_write_data", lambda records, open_data: None)
+    monkeypatch.setattr(replay, "_write_data", lambda blockmap, records, open_data: None)
     _caught()
 
 
@@ -201,7 +201,9 @@ def test_control_data_is_replayed_over_what_was_synced_after_it(monkeypatch: pyt
     monkeypatch.setattr(
         replay,
         "_write_data",
-        lambda records, open_data: write_data([record._replace(home=0) for record in records], open_data),
+        lambda blockmap, records, open_data: write_data(
+            blockmap, [record._replace(home=0) for record in records], open_data
+        ),
     )
     _caught()
 
@@ -212,7 +214,7 @@ def test_control_data_alone_is_synced_beside_what_is_in_the_journal(monkeypatch:
 
 
 def test_control_the_journal_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Journal, "records", lambda self, commit: Found([]))
+    monkeypatch.setattr(Journal, "records", lambda self, commit, mark=None: Found([]))
     _caught()
 
 

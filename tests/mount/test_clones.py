@@ -132,11 +132,14 @@ def test_a_disk_and_its_snapshots_go_as_rm_and_delete_say(chain: Mounted) -> Non
     assert os.listdir(chain.path(".snapshots")) == []
 
 
-def test_several_addresses_are_deleted_one_after_the_other_up_to_the_first_error(chain: Mounted) -> None:
+def test_several_addresses_are_deleted_together_or_none_of_them(chain: Mounted) -> None:
     chain.cli("create", ":other", "1M")
     assert "no snapshot x" in chain.refuses("delete", ":vm@a", ":vm@x", ":other")
-    assert [item["name"] for item in chain.disk("vm")["snapshots"]] == list("bcdef")
+    assert [item["name"] for item in chain.disk("vm")["snapshots"]] == list("abcdef")
     assert os.path.exists(chain.path("other"))
+    chain.cli("delete", ":vm@a", ":other")
+    assert [item["name"] for item in chain.disk("vm")["snapshots"]] == list("bcdef")
+    assert not os.path.exists(chain.path("other"))
 
 
 def test_a_reclaim_that_a_kill_cut_short_goes_on(chain: Mounted) -> None:

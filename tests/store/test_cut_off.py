@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rowfs.base.errors import CorruptionError, ReadOnlyError
+from rowfs.base.units import BlockAddress
 from rowfs.store.check import check_pool
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
@@ -91,3 +92,18 @@ def test_a_journal_is_not_replayed_over_what_is_gone(home: Home, tmp_path: Path)
     os.replace(tmp_path / "whole", home.data_path)
     pool = home.open()
     assert get(pool, pool.catalog.disk(disk.name), 60) == ["new"], "what was acknowledged is still there"
+
+
+def test_who_writes_while_another_thread_looks_cuts_nothing_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = home.open().data
+    size_bytes = data.size_bytes
+
+    def and_somebody_writes() -> int:
+        size = size_bytes()
+        data.write(BlockAddress(size // B), bytes(B))
+        return size
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "size_bytes", and_somebody_writes)
+        data.check_whole()
+    assert data.size_bytes() == data.reach[0]
