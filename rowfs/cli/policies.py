@@ -135,7 +135,7 @@ def show(address: Address, name: str, as_json: bool) -> None:
     say_fields(
         [
             ("policy", printable(policy["name"])),
-            ("schedule", policy["schedule"]),
+            ("schedule", policy["explained"]),
             ("keeps", policy["keeps"]),
             ("of", printable(policy["chooses"])),
             ("disks now", ", ".join(map(printable, policy["disks"])) or "none"),

@@ -95,6 +95,7 @@ class GroupMethods:
         name, number, dry_run, wait = parameters(params, GROUP_DELETE)
         group = self._catalog.groups.find(name, number)
         members = self._pool.groups.members(group)
+        self._pool.check_deletable(*members, what=f"the group {group.name}")
         freed = await counted(self._pool.figures.freed_by(members))
         if not dry_run:
             self._pool.groups.delete(self._catalog.groups.find(name, group.id))  # unless somebody has meanwhile

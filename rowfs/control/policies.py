@@ -13,7 +13,7 @@ from rowfs.control.params import Params, parameters
 from rowfs.rules.forecast import line, preview
 from rowfs.rules.policies import AfterPre, Policy, WhenLimited, check_policy, snapshot_name
 from rowfs.rules.runs import Outcome
-from rowfs.rules.schedules import DAYS, Schedule, next_start, parse_schedule
+from rowfs.rules.schedules import DAYS, Schedule, described, next_start, parse_schedule
 from rowfs.rules.selectors import Choice, check_pattern, parse_selector
 from rowfs.rules.times import format_span, parse_span, parse_zone
 from rowfs.service.policies import PolicyRunner
@@ -64,6 +64,7 @@ class PolicyMethods:
             "name": policy.name,
             "id": policy.id,
             "schedule": str(policy.schedule),
+            "explained": described(policy.schedule),
             "tz": policy.schedule.tz,
             "keeps": str(policy.retention),
             "chooses": str(policy.choice),

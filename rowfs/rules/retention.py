@@ -269,9 +269,9 @@ def _keep_latest(own: Sequence[Taken], good: Sequence[Taken], just_taken: int | 
     if last:
         keeps[last].append(_LAST_GOOD)
     if len(own) > len(good):
-        for taken in own:
-            if not taken.good and taken.id > last:
-                keeps[taken.id].append(Keep("failed"))
+        newest = {taken.due_ns: taken.id for taken in sorted(own) if not taken.good and taken.id > last}
+        for taken_id in newest.values():  # one for each start, however often it was tried
+            keeps[taken_id].append(Keep("failed"))
 
 
 def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -292,10 +292,10 @@ def whole_groups(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def expendable(policy: int, chain: Iterable[Taken]) -> list[Taken]:
-    """Those of the policy's own snapshots that it can give up where a limit is reached, oldest first.
+    """Those of the policy's own snapshots that it can give up where a limit is reached: failed ones, then the oldest.
 
     Never the last good one, nor what something keeps beside the rules.
     """
-    own = sorted((taken for taken in chain if taken.policy == policy), key=lambda taken: taken.id)
+    own = sorted((taken for taken in chain if taken.policy == policy), key=lambda taken: (taken.good, taken.id))
     last = max((taken.id for taken in own if taken.good), default=0)
     return [taken for taken in own if taken.id != last and not taken.kept_by]

@@ -22,20 +22,24 @@ from rowfs.store.pool import Pool
 
 
 def oldest_of(pool: Pool, policy: Policy, chain: Disk, now_ns: int) -> list[list[Snapshot]]:
-    """What a policy could give up of a chain, oldest first; each with the others of its group."""
-    may: dict[Disk, set[int]] = {}
+    """What a policy could give up of a chain: failed ones, then the oldest; each with the others of its group."""
+    places: dict[Disk, dict[int, int]] = {}
 
-    def is_expendable(snapshot: Snapshot) -> bool:
+    def place(snapshot: Snapshot) -> int | None:
+        """How soon its chain gives it up; None: never."""
         owner = snapshot.owner
-        if owner not in may:
-            may[owner] = {item.id for item in expendable(policy.id, pool.policies.taken(owner.chain.values(), now_ns))}
-        return snapshot.id in may[owner]
+        if owner not in places:
+            own = expendable(policy.id, pool.policies.taken(owner.chain.values(), now_ns))
+            places[owner] = {item.id: place for place, item in enumerate(own)}
+        return places[owner].get(snapshot.id)
 
     found = []
-    for snapshot in list(chain.chain.values()):
-        group = pool.catalog.groups.of(snapshot.id) if is_expendable(snapshot) else None
+    first = {snapshot.id: at for snapshot in chain.chain.values() if (at := place(snapshot)) is not None}
+    for snapshot_id in sorted(first, key=first.__getitem__):
+        snapshot = pool.catalog.snapshots[snapshot_id]
+        group = pool.catalog.groups.of(snapshot.id)
         members = [snapshot] if group is None else pool.groups.members(group)
-        if all(map(is_expendable, members)):
+        if all(place(member) is not None for member in members):
             found.append(members)
     return found
 
@@ -82,12 +86,12 @@ class RoomMaker:
     async def _enough(self, disk: Disk, blocks: int, now_ns: int) -> list[tuple[Policy, Snapshot]]:
         """The oldest that have to go, as few as will do; none: all of them would not."""
         sets = [
-            (members[0].id, policy, members)
+            (policy, members)
             for policy in self._pool.policies.all.readable.values()
             if policy.when_limited is WhenLimited.EXPIRE and not policy.paused
             for members in oldest_of(self._pool, policy, disk, now_ns)
         ]
-        sets.sort(key=lambda item: item[0])
+        sets.sort(key=lambda item: (not item[1][0].failed, item[1][0].id))
         few, most = 0, len(sets)
         if not await self._suffice(sets, disk, blocks):
             return []
@@ -97,8 +101,8 @@ class RoomMaker:
                 most = middle
             else:
                 few = middle
-        return [(policy, member) for _, policy, members in sets[:most] for member in members]
+        return [(policy, member) for policy, members in sets[:most] for member in members]
 
-    async def _suffice(self, sets: Sequence[tuple[int, Policy, list[Snapshot]]], disk: Disk, blocks: int) -> bool:
-        going = [member for _, _, members in sets for member in members if member.owner is disk and not member.deleted]
+    async def _suffice(self, sets: Sequence[tuple[Policy, list[Snapshot]]], disk: Disk, blocks: int) -> bool:
+        going = [member for _, members in sets for member in members if member.owner is disk and not member.deleted]
         return bool(going) and await counted(self._pool.figures.freed_by(going)) >= self._lacking_bytes(disk, blocks)

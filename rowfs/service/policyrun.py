@@ -126,6 +126,8 @@ class PolicyRun:
         if wrong is None or hooks.after_pre is AfterPre.MARK:
             start = Start(policy=self._policy.id, due_ns=self._due_ns, failed=wrong is not None)
             wrong = await self._guarded(what, lambda: self._take_limited(disks, take, start)) or wrong
+        if wrong is None and hooks.post:  # which may drop a log that the snapshot has
+            wrong = await self._guarded(what, self._service.committer.commit)
         after = await self._hook("post", hooks.post, told | {"ROWFS_REASON": wrong or ""})
         if after is not None:
             self._failures.append(f"{what}: {after}")
@@ -135,7 +137,8 @@ class PolicyRun:
         try:
             taken = await take(start)
         except LimitError:
-            if self._policy.when_limited is not WhenLimited.EXPIRE or not await self._give_up(disks):
+            expires = self._policy.when_limited is WhenLimited.EXPIRE and not self._policy.paused
+            if start.failed or not expires or not await self._give_up(disks):  # none goes for one that failed
                 raise
             taken = await take(start)
         self._taken.update({snapshot.owner.id: snapshot.id for snapshot in taken})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, ETIMEDOUT
+from errno import EBUSY, EEXIST, EINVAL, EIO, ENOENT, EPERM, ETIMEDOUT
 
 import pytest
 
@@ -209,6 +209,9 @@ async def test_deleting_says_what_comes_back_and_does_it(fs: Fs) -> None:
         await fs.write(name, 0, "later")
     answer = await fs.ask("group_delete", group="g", dry_run=True)
     assert answer["freed_bytes"] == 2 * 4096 and len(fs.pool.catalog.snapshots) == 2
+    await fs.ask("lock", disk="log", snapshots=["g"])
+    await fails(fs, EPERM, "group_delete", group="g", dry_run=True)
+    await fs.ask("release", disk="log", snapshots=["g"])
     before = (await fs.ask("info"))["used_bytes"]
     answer = await fs.ask("group_delete", group="g", wait=True)
     assert answer["snapshots"] == [{"disk": "db", "snapshot": "g"}, {"disk": "log", "snapshot": "g"}]

@@ -13,7 +13,7 @@ import trio.testing
 
 from rowfs.base.errors import RowfsError, StorageError
 from rowfs.rules.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
-from rowfs.service import policies
+from rowfs.service import policies, policyrun
 from rowfs.service.policies import PolicyRunner
 from rowfs.store import groups as groups_module
 from rowfs.store.pool import Pool
@@ -173,6 +173,8 @@ async def test_m10_policies_of_one_second_run_one_after_the_other(fs: Fs) -> Non
     for name in ("b", "a"):
         await fs.ask("policy_create", policy=name, cron="@hourly", disks=["vm"])
     await days.later(HOUR_NS)
+    both = await fs.ask("policy_create", policy="both", cron="0 2 1,15 * 1", disks=["vm"])
+    assert both["explained"].startswith(both["schedule"]) and "(OR: either of the two days)" in both["explained"]
     stamps = [name.partition("-") for name in days.chain()]
     assert [name for name, _, _ in stamps] == ["hourly", "b", "a"]
     assert len({stamp for _, _, stamp in stamps}) == 1
@@ -330,6 +332,18 @@ async def test_p2_a_disk_that_a_label_takes_out_is_shown_as_unprotected(fs: Fs) 
     assert days.chain() == []
 
 
+async def test_the_hook_after_a_snapshot_runs_when_that_is_durable(fs: Fs, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = await hourly(fs, post=["/bin/true"])
+    seen = []
+
+    async def run_hook(words: object, environment: dict[str, str], limit_s: float) -> None:
+        seen.append((environment["ROWFS_HOOK"], environment["ROWFS_REASON"], fs.pool.commits.needed))
+
+    monkeypatch.setattr(policyrun, "run_hook", run_hook)
+    await days.later(HOUR_NS)
+    assert len(days.chain()) == 1 and seen == [("post", "", False)]
+
+
 async def test_paused_resumed_edited_and_run_by_hand(fs: Fs) -> None:
     days = await hourly(fs, keep_last=2)
     assert (await fs.ask("policy_pause", policy="hourly"))["next"] is None
@@ -386,6 +400,30 @@ async def test_a_limit_makes_room_of_its_own_oldest_where_told(fs: Fs, log: Log)
     await fs.ask("limit", snapshots=3)  # the pool's
     await days.later(HOUR_NS)
     assert days.chain()[0] == "mine" and len(days.chain()) == 3
+
+
+async def test_at_a_limit_no_good_one_goes_for_one_that_failed(fs: Fs, log: Log) -> None:
+    days = await hourly(fs, when_limited="expire")
+    await days.later(HOUR_NS, 3)
+    before = days.chain()
+    await fs.ask("limit", disk="vm", snapshots=4)
+    await fs.ask("policy_edit", policy="hourly", pre=["/bin/false"], after_pre="mark")
+    await days.later(HOUR_NS)
+    (marked,) = set(days.chain()) - set(before)
+    assert "its limit" not in log.take()
+    await days.later(HOUR_NS)
+    assert days.chain() == [*before, marked] and "its limit is 4" in log.take()
+    await fs.ask("policy_edit", policy="hourly", pre=["/bin/true"])
+    await days.later(HOUR_NS)
+    assert days.chain()[:3] == before and marked not in days.chain()
+    await fs.ask("policy_pause", policy="hourly")
+    before = days.chain()
+    await fs.ask("limit", disk="vm", snapshots=len(before))
+    await days.later(MINUTE_NS)
+    outcome = await fs.ask("policy_run", policy="hourly")
+    assert "its limit is" in str(outcome["failures"]) and outcome["expired"] == 0
+    assert days.chain() == before, "of a paused policy nothing goes"
+    log.take()
 
 
 async def test_where_giving_up_makes_no_place_nothing_is_given_up(fs: Fs, log: Log) -> None:

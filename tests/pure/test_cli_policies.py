@@ -16,6 +16,7 @@ NIGHTLY: dict[str, Any] = {
     "name": "nightly",
     "id": 7,
     "schedule": "every 1d at 02:00, Europe/Berlin",
+    "explained": "every 1d at 02:00, Europe/Berlin",
     "tz": "Europe/Berlin",
     "keeps": "daily 14, for 90d",
     "chooses": "vm*",

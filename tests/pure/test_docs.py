@@ -135,7 +135,8 @@ def test_the_example_bytes_of_the_format_are_what_the_code_writes() -> None:
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_each_verb_is_described(verb: str) -> None:
     assert f"    rowfs {verb}" in section(text("docs/CLI.md"), verb)
-    assert re.search(rf"`[^`]*\b{verb}\b[^`]*`", text("README.md")), f"README.md does not mention {verb}"
+    listed = re.search(r"Every verb: `([^`]*)`", text("README.md"))
+    assert listed and verb in listed[1].split(), f"README.md does not list {verb}"
 
 
 # README.md

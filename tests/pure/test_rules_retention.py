@@ -87,6 +87,8 @@ def test_r3_what_failed_never_counts_and_never_pushes_a_good_one_out() -> None:
     verdicts = passed(Retention(last=2), chain)
     assert kept(verdicts) == [3, 4, 5, 6]
     assert rules(verdicts, 6) == ["failed"]
+    again = [*chain, chain[-1]._replace(id=7, name="s7"), chain[-1]._replace(id=8, name="s8")]
+    assert kept(passed(Retention(last=2), again)) == [3, 4, 5, 8], "of one start the last try"
     healed = [*chain, Taken(id=7, name="s7", due_ns=at(DAYS[6]), policy=P)]
     assert kept(passed(Retention(last=2), healed)) == [4, 7]
 
@@ -232,8 +234,7 @@ def test_where_a_limit_is_reached_the_oldest_of_its_own_are_given_up_never_the_l
     chain[0] = chain[0]._replace(kept_by="a hold")
     chain[1] = chain[1]._replace(policy=None)
     chain[5] = chain[5]._replace(good=False)
-    assert [item.id for item in expendable(P, chain)][:2] == [3, 4]
-    assert [item.id for item in expendable(P, chain)] == [3, 4, 6]
+    assert [item.id for item in expendable(P, chain)] == [6, 3, 4], "one that failed before any good one"
     assert expendable(OTHER, chain) == []
 
 
@@ -363,7 +364,8 @@ def test_a_pass_never_deletes_what_a_rule_keeps(
     stays = {item.id for item in own if item.kept_by or item.id == just}
     stays |= {item.id for item in good[-1:]}
     stays |= {item.id for item in good if retention.for_ns and item.due_ns > NOON - retention.for_ns}
-    stays |= {item.id for item in own if not good or item.id > good[-1].id}
+    failed = [item for item in own if not item.good and (not good or item.id > good[-1].id)]
+    stays |= set({item.due_ns: item.id for item in failed}.values())  # of one start the last try
     stays |= {item.id for item in own if retention == Retention()}
     stays |= {item.id for item in good[::-1][: retention.last]}
     for rule, shape in (
