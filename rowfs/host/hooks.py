@@ -15,6 +15,7 @@ from rowfs.base.names import printable
 TOLD_BYTES = 400  # of what a hook said last, in the reason of its failure
 PART_BYTES = 4096
 LAST_WORDS_S = 0.2
+KILLED_S = 5.0  # until what was killed is gone: what waits in the kernel, say for a frozen file system, may never be
 
 
 async def run_hook(words: Sequence[str], environment: Mapping[str, str], limit_s: float) -> str | None:
@@ -63,7 +64,7 @@ async def _ended(process: trio.Process, said: bytearray) -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(KILLED_S, shield=True):
                 await process.wait()
         if process.stdout is not None:
             with trio.CancelScope(shield=True):

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from rowfs.base.errors import RowfsError, StorageError
+from rowfs.host import hooks
 from rowfs.rules.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 from rowfs.service import policies, policyrun
 from rowfs.service.policies import PolicyRunner
@@ -342,6 +343,31 @@ async def test_the_hook_after_a_snapshot_runs_when_that_is_durable(fs: Fs, monke
     monkeypatch.setattr(policyrun, "run_hook", run_hook)
     await days.later(HOUR_NS)
     assert len(days.chain()) == 1 and seen == [("post", "", False)]
+
+
+class Stuck:
+    """A process that waits in the kernel, and goes for no signal."""
+
+    pid, returncode, stdout = 1 << 30, None, None  # no process has that number
+
+    async def wait(self) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_hook_that_no_signal_ends_holds_up_nobody(fs: Fs, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
+    days = await hourly(fs, pre=["/stuck"], hook_limit="1s")
+
+    async def open_process(*_: object, **__: object) -> Stuck:
+        return Stuck()
+
+    async def nothing(*_: object) -> None:
+        """It says nothing."""
+
+    monkeypatch.setattr(hooks.trio.lowlevel, "open_process", open_process)
+    monkeypatch.setattr(hooks, "_listen", nothing)
+    monkeypatch.setattr(hooks, "KILLED_S", 0.01)
+    await days.later(HOUR_NS)
+    assert days.chain() == [] and "/stuck was killed: it took longer than 1 s" in log.take()
 
 
 async def test_paused_resumed_edited_and_run_by_hand(fs: Fs) -> None:
