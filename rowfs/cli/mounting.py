@@ -188,13 +188,21 @@ def _end_daemon(mount: Mount, force: bool) -> None:
     pidfd = _open_process(hello["pid"])
     try:
         ask(mount, "umount", force=force or None)
-        if pidfd is not None:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll()
+        _wait_for(pidfd)
+    except RowfsError:
+        if all(other.device != mount.device for other in current_mounts()):  # unmounted, with a word on what is lost
+            _wait_for(pidfd)
+        raise
     finally:
         if pidfd is not None:
             os.close(pidfd)
+
+
+def _wait_for(pidfd: int | None) -> None:
+    if pidfd is not None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
 
 
 def _open_process(pid: int) -> int | None:

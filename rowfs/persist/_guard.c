@@ -12,7 +12,7 @@
  * page, it writes no byte. The same where userfaultfd is not to be had, or a meta page is cut off: then SIGBUS is the host's, for a
  * page of the file that is not there or cannot be read.
  *
- * The handler calls pread, ioctl, mmap, dup3 and nothing else. A SIGBUS anywhere else is for the handler before it.
+ * The handler calls pread, ioctl, mmap, mprotect, dup3 and nothing else. A SIGBUS anywhere else is for the handler before it.
  */
 #include "_verified.h"
 
@@ -30,7 +30,7 @@
 #define UFFD_USER_MODE_ONLY 1
 #endif
 
-enum { GUARDS = 64, DESCRIPTORS = 8, PAGE_BYTES_MAX = 1 << 15 };
+enum { GUARDS = 64, DESCRIPTORS = 8, PAGE_BYTES_MAX = 1 << 15, COPY_TRIES = 1000 };
 
 struct guard {
     struct pages *pages; /* NULL: this place is free */
@@ -57,7 +57,13 @@ static bool put(const struct guard *guard, uint64_t number, const unsigned char 
     struct uffdio_copy copy = {.dst = (uintptr_t)(guard->map + number * host_page), .src = (uintptr_t)page,
                                .len = host_page};
 
-    return ioctl(fault_fd, UFFDIO_COPY, &copy) == 0 || errno == EEXIST;
+    for (int tries = 0; tries < COPY_TRIES; tries++) {
+        if (ioctl(fault_fd, UFFDIO_COPY, &copy) == 0 || errno == EEXIST)
+            return true;
+        if (errno != EAGAIN) /* of ENOMEM, say */
+            break;
+    }
+    return false;
 }
 
 /* A page of no kind, without nodes. */
@@ -70,6 +76,18 @@ static void make_none(unsigned char *page, uint64_t number) {
     memcpy(page + 14, &upper, sizeof(upper));
 }
 
+/* Where there is no room for a copy: a page without nodes all the same, in memory that nobody watches. */
+static bool put_none(struct guard *guard, uint64_t number, unsigned char *page) {
+    unsigned char *at = guard->map + number * host_page;
+
+    strike(guard, number);
+    make_none(page, number);
+    if (mmap(at, host_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return false;
+    memcpy(at, page, host_page);
+    return mprotect(at, host_page, PROT_READ) == 0;
+}
+
 static bool supply(struct guard *guard, uint64_t number) {
     unsigned char page[PAGE_BYTES_MAX];
     ssize_t got = pread(guard->pages->fd, page, host_page, (off_t)(number * host_page));
@@ -79,7 +97,7 @@ static bool supply(struct guard *guard, uint64_t number) {
         make_none(page, number);
         strike(guard, number);
     }
-    return put(guard, number, page);
+    return put(guard, number, page) || put_none(guard, number, page);
 }
 
 static bool ours(unsigned char *at) {

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from rowfs.base.names import printable
 from rowfs.store.model import Disk
 from rowfs.store.pool import Pool
 
@@ -79,7 +80,13 @@ class Ahead:
         async with self._handing_over, trio.open_nursery() as nursery:
             for disk in self._disks():
                 if disk.writers:
-                    nursery.start_soon(self.hand_over, disk)
+                    nursery.start_soon(self._try_to_hand_over, disk)
+
+    async def _try_to_hand_over(self, disk: Disk) -> None:
+        try:
+            await self.hand_over(disk)
+        except Exception as error:  # no thread is to be had, say: the snapshot waits for it, then
+            log.info("what Linux holds of %s is not handed over ahead of snapshots: %s", printable(disk.name), error)
 
     async def _write_back(self) -> bool:
         try:

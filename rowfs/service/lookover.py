@@ -42,10 +42,24 @@ class LookOver:
             await trio.sleep(INTERVAL_S if self._pool.map_looked_over else LARGE_INTERVAL_S)
 
     async def look_over(self) -> None:
-        """Look at all pages of the last commit."""
+        """Look at all pages of the last commit. Whatever keeps that from being done is told, and no fault."""
+        try:
+            done = await self._looked_over()
+        except Exception as error:
+            self._tell_not_done(str(error) or repr(error))
+            return
+        if done.returncode:
+            self._tell_not_done(done.stderr.decode(errors="replace")[-200:].strip())
+        elif found := done.stdout.decode(errors="replace").strip():
+            self._pool.distrust_map(found.splitlines()[0])
+        elif time.monotonic() - self._told_s >= TOLD_S:
+            self._told_s = time.monotonic()
+            self._tell(text="the block map is in order")
+
+    async def _looked_over(self) -> subprocess.CompletedProcess[bytes]:
         words, release = self._pool.look_over()
         try:
-            done = await trio.run_process(
+            return await trio.run_process(
                 words,
                 env=os.environ | ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
@@ -55,15 +69,10 @@ class LookOver:
             )
         finally:
             release()
-        if done.returncode:
-            why = done.stderr.decode(errors="replace")[-200:].strip()
-            log.warning("the block map could not be looked over: %s", why)
-            self._tell(failed=True, text=f"the block map could not be looked over: {why}")
-        elif found := done.stdout.decode(errors="replace").strip():
-            self._pool.distrust_map(found.splitlines()[0])
-        elif time.monotonic() - self._told_s >= TOLD_S:
-            self._told_s = time.monotonic()
-            self._tell(text="the block map is in order")
+
+    def _tell_not_done(self, why: str) -> None:
+        log.warning("the block map could not be looked over: %s", why)
+        self._tell(failed=True, text=f"the block map could not be looked over: {why}")
 
     def _tell(self, text: str, failed: bool = False) -> None:
         if not self._pool.read_only:

@@ -27,7 +27,7 @@ LOOK_S = 0.5  # between looks whether there is anything
 SLICE_S = 0.001  # of looking for it, before others may work
 QUIET_S = 0.5  # without a request
 REST, QUIET_REST = 24, 1  # of a step's time: 4 % of it beside requests, half of it without
-FAULT_REST_S = 10.0
+FAULT_REST_S = 60.0
 
 
 class Sealing:
@@ -87,6 +87,9 @@ class Sealing:
         try:
             with trio.CancelScope(shield=True):  # the worker goes on anyway, and so must the ticket
                 sums = await trio.to_thread.run_sync(self._sealer.sum_up, piece)
+        except BaseException:
+            self._sealer.put_back(piece)
+            raise
         finally:
             self._committer.read_ended(ticket)
         if self.active:

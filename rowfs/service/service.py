@@ -14,7 +14,15 @@ from functools import partial
 
 import trio
 
-from rowfs.base.errors import BusyError, DiskFullError, ExistsError, NoSpaceError, ReadOnlyError, RowfsError
+from rowfs.base.errors import (
+    BlockDamagedError,
+    BusyError,
+    DiskFullError,
+    ExistsError,
+    NoSpaceError,
+    ReadOnlyError,
+    RowfsError,
+)
 from rowfs.base.inodenumbers import disk_inode
 from rowfs.base.names import check_name
 from rowfs.base.units import BLOCK_BYTES, DISK_BYTES_MAX, check_disk_size
@@ -84,14 +92,19 @@ class Service:
 
     async def read(self, target: Disk | Snapshot, offset: int, length: int) -> bytes | bytearray:
         """The bytes of a range, read in a worker, so that nobody else waits."""
-        reading = Reading(self.pool.io, target, offset, length)
-        ticket = self.pool.commits.begin_read()
-        try:
-            with trio.CancelScope(shield=True), self.pool.damage.noted(target, reading.offset):
-                await trio.to_thread.run_sync(reading.wait)  # it goes on anyway, and so must the ticket
-        finally:
-            self.committer.read_ended(ticket)
-        return reading.data()
+        while True:
+            reading = Reading(self.pool.io, target, offset, length)
+            ticket = self.pool.commits.begin_read()
+            try:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(reading.wait)  # it goes on anyway, and so must the ticket
+                return reading.data()
+            except BlockDamagedError:
+                if not reading.outdated:
+                    with self.pool.damage.noted(target, reading.offset):
+                        raise
+            finally:
+                self.committer.read_ended(ticket)
 
     def write_now(self, disk: Disk, offset: int, data: bytes) -> bool:
         """Write a range, unless something has to be waited for: then nothing is written, and False returned."""

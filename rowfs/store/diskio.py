@@ -545,7 +545,7 @@ class Reading:
 
     def __init__(self, io: DiskIO, target: Disk | Snapshot, offset: int, length: int) -> None:
         """What is there is planned at once; the owner thread calls this."""
-        self._file = io.data
+        self._io, self._file = io, io.data
         self._length = length = readable(target, offset, length)
         self._skip = 0
         if io.sums and (offset | length) & (BLOCK_BYTES - 1):  # a sum is of a whole block
@@ -567,6 +567,11 @@ class Reading:
         """Read it, and wait for the disk. Raises BlockDamagedError."""
         self._file.read(self._spans, memoryview(self._buffer))
         self._check()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether blocks lost the sums they were held against: in a full pool they may have been written in place."""
+        return self._expected is not None and not self._expected.is_as(self._io.sums.expected(self._spans))
 
     def _check(self) -> None:
         if self._expected is not None:

@@ -176,7 +176,7 @@ class Holdings:
         if not disk.chain:
             return 0
         if self._is_alone(family) and family.settled:
-            return self._written(family) - disk.mapped_bytes * (disk.head is not None)
+            return max(0, self._written(family) - disk.mapped_bytes * (disk.head is not None))
         return (yield from self._figures.freed_by(list(disk.chain.values())))
 
     def _written(self, family: Family) -> int:
@@ -188,7 +188,7 @@ class Holdings:
     def _shared(self, disk: Disk) -> Pausing:
         held = yield from self._figures.held_by(disk)
         alone = yield from self._figures.freed_by(list(disk.chain.values()), [disk])
-        return held - alone
+        return max(0, held - alone)  # counted with pauses between
 
     def _trashed(self, of_branch: dict[BranchId, Family]) -> Generator[None, None, dict[int, int | None]]:
         """What is in the trash, by the id of the disk that it was, or was of."""

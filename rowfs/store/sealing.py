@@ -86,6 +86,10 @@ class Sealer:
         self._io.sums.add(piece.addresses[kept], sums[kept])
         return int(np.count_nonzero(kept))
 
+    def put_back(self, piece: Piece) -> None:
+        """A piece was not summed up: it is tried again, after all others."""
+        piece.branch.unseal_from(piece.epoch)
+
     def run(self) -> int:
         """All of it in this thread: how many blocks were sealed."""
         sealed = 0

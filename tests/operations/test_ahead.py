@@ -105,3 +105,19 @@ async def test_what_linux_holds_of_a_disk_is_asked_for_while_somebody_may_write_
     assert asked == ["vm"] * count, "nobody can write to it any more"
     for handle in (reader, other):
         await fs.close(handle)
+
+
+async def test_what_linux_does_not_hand_over_ahead_is_no_fault(fs: Fs) -> None:
+    asked: list[str] = []
+
+    async def hand_over(disk: Disk) -> None:
+        asked.append(disk.name)
+        raise RuntimeError("can't start new thread")
+
+    fs.service.committer.ahead.hand_over = hand_over
+    await fs.disk("vm", 4, "one")
+    writer = await fs.open("vm", os.O_WRONLY)
+    await fs.snapshot("vm", "s")
+    await until(lambda: len(asked) > 2, "the third time")
+    assert fs.pool.commits.failed is None
+    await fs.close(writer)

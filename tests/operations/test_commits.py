@@ -485,7 +485,7 @@ async def test_info_says_that_it_is_reclaiming_until_all_has_come_back(soon: Non
     while (info := await fs.ask("info"))["reclaiming"]:
         seen.add(info["used_bytes"])
         await trio.sleep(0.005)
-    assert seen == {101 * B}
+    assert 101 * B in seen and seen <= {101 * B, B}, "it is reclaiming until what came back is durable"
     assert (await fs.ask("info"))["used_bytes"] == B
 
 

@@ -110,9 +110,12 @@ def test_what_is_damaged_while_in_use_cannot_be_read_nor_changed(home: Home, log
     home.abandon()
 
 
-def test_a_look_that_cannot_be_started_is_told(home: Home, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python"])
+def test_a_look_that_cannot_be_started_is_told(
+    home: Home, log: Log, monkeypatch: pytest.MonkeyPatch, python: str
+) -> None:
     pool = home.open()
-    monkeypatch.setattr("rowfs.persist.lookover.sys.executable", "/bin/false")
+    monkeypatch.setattr("rowfs.persist.lookover.sys.executable", python)
     trio.run(LookOver(pool).look_over)
     assert "could not be looked over" in log.take()
     assert not pool.versions.damage
