@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from errno import EIO
 from typing import NoReturn
 
 import rowfs
@@ -189,8 +190,9 @@ def _end_daemon(mount: Mount, force: bool) -> None:
     try:
         ask(mount, "umount", force=force or None)
         _wait_for(pidfd)
-    except RowfsError:
-        if all(other.device != mount.device for other in current_mounts()):  # unmounted, with a word on what is lost
+    except RowfsError as error:
+        # Not where it is busy: another namespace may have the mount. This is what is said last of what was lost.
+        if error.errno == EIO and all(other.device != mount.device for other in current_mounts()):
             _wait_for(pidfd)
         raise
     finally:
