@@ -289,7 +289,8 @@ the daemon's environment and `ROWFS_HOOK` (pre, post, on-failure), `ROWFS_POLICY
 snapshot `ROWFS_DISK` (with `--group` only `ROWFS_DISKS`, separated by `/`), `ROWFS_SNAPSHOT`; `post` and `on-failure`
 have `ROWFS_REASON`, which is empty where all went well. A command is split into words when it is set, and no shell sees
 it. Past `--hook-limit` the whole group is killed. When `--pre` fails, there is no snapshot of that disk (`--after-pre
-skip`), or one that counts for no rule (`mark`), and the run has failed; `--post` runs in any case.
+skip`), or one that counts for no rule (`mark`), and the run has failed; `--post` runs whatever
+became of both, but not where the daemon is ended or killed within the run: thaw by hand then what `--pre` froze.
 
 `--when-limited expire` has a policy give up its own oldest, as few as will do, where a [limit](#limit) leaves no place:
 for a run, where the chain has too many snapshots; for whoever writes to a disk at its limit of space. Never the last
